@@ -1,0 +1,1 @@
+"""The engine: who runs what, where and until when. Knows no Django."""

@@ -1,0 +1,20 @@
+"""Settings of the engine's shell, in one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from octaskly_wire.limits import DEFAULT_PORT
+
+
+@dataclass(frozen=True, slots=True)
+class ShellConfig:
+    """Where the listeners stand and how they identify the cluster."""
+
+    cluster_id: str
+    bind: str = "0.0.0.0"  # noqa: S104 - other machines are to reach it; peers prove themselves
+    port: int = DEFAULT_PORT
+    announces_mdns: bool = True
+    max_links: int = 10_000
+    max_unauthenticated_links: int = 256
+    """Beyond this new connections are dropped at once, so that half-open floods cannot exhaust memory."""

@@ -1,0 +1,1 @@
+"""Decisions without I/O: state + event + now -> effects."""

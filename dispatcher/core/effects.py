@@ -1,0 +1,169 @@
+"""What the core asks the shell to do: records to commit, messages to send, tasks to fetch.
+
+Records are committed in one transaction before anything that follows them is sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dispatcher.core.placement import TaskNeeds
+from octaskly_wire.messages import Limits, OutcomeReport, ToWorker
+from octaskly_wire.vocabulary import FailureReason, SandboxLevel
+
+TaskClass = tuple[SandboxLevel, bool]
+"""Sandbox level and network wish: tasks alike in both can be run by the same workers, memory aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyTask:
+    """A queued task as the store hands it to the core. `attempt` counts the attempts it has had."""
+
+    task_id: str
+    command: str
+    priority: int
+    timeout_s: int
+    sandbox: SandboxLevel
+    network: bool
+    env: dict[str, str]
+    limits: Limits
+    max_retries: int
+    attempt: int
+    failures: int
+    losses: int
+
+    @property
+    def task_class(self) -> TaskClass:
+        """Return what decides which workers may run it."""
+        return (self.sandbox, self.network)
+
+    @property
+    def needs(self) -> TaskNeeds:
+        """Return what it asks of a worker."""
+        return TaskNeeds(self.sandbox, self.network, self.limits.memory_mb)
+
+    @property
+    def queue_order(self) -> tuple[int, str]:
+        """Sort key of the queue: priority first, then age."""
+        return (-self.priority, self.task_id)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptKey:
+    """One execution of one task; the number is the fence."""
+
+    task_id: str
+    number: int
+
+    @property
+    def attempt_id(self) -> str:
+        """Return the id that travels on the wire."""
+        return f"{self.task_id}.{self.number}"
+
+    @classmethod
+    def parse(cls, attempt_id: str) -> AttemptKey | None:
+        """Return the key of an attempt id, or None if it is none."""
+        task_id, dot, number = attempt_id.rpartition(".")
+        return cls(task_id, int(number)) if dot and number.isascii() and number.isdigit() else None
+
+
+# --- records ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimTask:
+    """Give the task's next attempt to a worker; refused when the task changed meanwhile."""
+
+    key: AttemptKey
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordStarted:
+    """The attempt's command runs: the task is `running`."""
+
+    key: AttemptKey
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordOutcome:
+    """The attempt ended with a report. `retry_delay_s` not None means: queue the task again."""
+
+    key: AttemptKey
+    worker_id: str
+    report: OutcomeReport
+    stdout: bytes
+    stderr: bytes
+    retry_delay_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordGivenUp:
+    """The attempt ended without a report: its worker was lost or handed it back.
+
+    `retry_delay_s` None means the task ends, with `failure_reason`.
+    """
+
+    key: AttemptKey
+    worker_id: str
+    is_loss: bool
+    detail: str
+    retry_delay_s: float | None
+    failure_reason: FailureReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSuperseded:
+    """An outcome came for an attempt that was given up: kept on the attempt, never on the task."""
+
+    key: AttemptKey
+    worker_id: str
+    report: OutcomeReport
+    stdout: bytes
+    stderr: bytes
+
+
+Record = ClaimTask | RecordStarted | RecordOutcome | RecordGivenUp | RecordSuperseded
+
+
+# --- everything else -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a message to a worker, if it is still linked. With `claim`, only if that claim was granted."""
+
+    worker_id: str
+    message: ToWorker
+    claim: AttemptKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CloseLink:
+    """End a worker's link after what was sent before."""
+
+    worker_id: str
+    link_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchReady:
+    """Read the head of the queue for these classes of tasks."""
+
+    classes: frozenset[TaskClass]
+    limit: int
+
+
+Effect = Record | Send | CloseLink | FetchReady
+
+
+@dataclass(slots=True)
+class Effects:
+    """Collects effects in order."""
+
+    items: list[Effect] = field(default_factory=list)
+
+    def add(self, effect: Effect) -> None:
+        """Append one."""
+        self.items.append(effect)

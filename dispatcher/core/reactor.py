@@ -1,0 +1,465 @@
+"""The engine's decisions: one method an event, each returning the effects in order. Pure.
+
+Theory of operation. A task in the head of the queue is claimed for a worker with a free slot; that makes
+an attempt, whose id (task id and number) fences everything said about it later. An attempt ends by the
+worker's report, by the worker handing it back, by loss of the worker (silent for lease plus grace, or back
+with a new boot id), or by fencing (suspended, revoked). Whatever comes for an attempt that has ended is
+recorded as superseded and acknowledged, so that the worker can forget it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dispatcher.core.config import EngineConfig
+from dispatcher.core.effects import (
+    AttemptKey,
+    ClaimTask,
+    CloseLink,
+    Effect,
+    FetchReady,
+    ReadyTask,
+    RecordGivenUp,
+    RecordOutcome,
+    RecordStarted,
+    RecordSuperseded,
+    Send,
+    TaskClass,
+)
+from dispatcher.core.placement import WorkerView, lasting_obstacle
+from dispatcher.core.state import DispatcherState, Entry, LiveAttempt, ReadyQueue, WorkerState
+from octaskly_wire.messages import (
+    AcknowledgeOutcome,
+    AdmissionChanged,
+    AssignAttempt,
+    CancelAttempt,
+    Drain,
+    HeldAttempt,
+    OutcomeReport,
+    Refused,
+    Resume,
+)
+from octaskly_wire.vocabulary import Admission, FailureReason, HeldPhase, RefusalCode, RejectionReason, SandboxLevel
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerJoined:
+    """A worker's session stands and it has registered."""
+
+    worker_id: str
+    link_id: int
+    boot_id: str
+    name: str
+    slots: int
+    levels: frozenset[SandboxLevel]
+    allows_network: bool
+    memory_mb: int
+    admission: Admission
+    is_draining: bool
+    has_begun_drain: bool = False
+    held: tuple[HeldAttempt, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveredAttempt:
+    """A live attempt found in the database at start."""
+
+    task: ReadyTask
+    number: int
+    worker_id: str
+    is_started: bool
+    is_cancel_requested: bool
+
+
+class Reactor:
+    """Turns events into effects over one DispatcherState."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+        self.state = DispatcherState()
+        self._next_poll_at = 0.0
+
+    # --- start and end -----------------------------------------------------------------------------
+
+    def on_recovered(self, attempts: Iterable[RecoveredAttempt], now: float) -> list[Effect]:
+        """Take over what ran when the last dispatcher stopped; every lease starts afresh."""
+        for recovered in attempts:
+            if recovered.worker_id not in self.state.workers:
+                self.state.workers[recovered.worker_id] = _absent_worker(recovered.worker_id, now)
+            self.state.start_attempt(
+                LiveAttempt(
+                    AttemptKey(recovered.task.task_id, recovered.number),
+                    recovered.task,
+                    recovered.worker_id,
+                    is_started=recovered.is_started,
+                    is_cancel_requested=recovered.is_cancel_requested,
+                )
+            )
+        return []
+
+    def on_drain(self) -> list[Effect]:
+        """Stop giving out work; what runs goes on."""
+        self.state.is_draining = True
+        return []
+
+    # --- links -------------------------------------------------------------------------------------
+
+    def on_worker_joined(self, joined: WorkerJoined, now: float) -> list[Effect]:
+        """Welcome a worker and settle what it holds against what it should hold."""
+        effects: list[Effect] = []
+        before = self.state.workers.get(joined.worker_id)
+        if before and before.link_id is not None:
+            effects.append(CloseLink(joined.worker_id, before.link_id))
+        worker = WorkerState(
+            worker_id=joined.worker_id,
+            name=joined.name,
+            boot_id=joined.boot_id,
+            link_id=joined.link_id,
+            slots=joined.slots,
+            levels=joined.levels,
+            allows_network=joined.allows_network,
+            memory_mb=joined.memory_mb,
+            admission=joined.admission,
+            is_draining=joined.is_draining,
+            has_begun_drain=joined.has_begun_drain,
+            last_heard_at=now,
+            task_ids=before.task_ids if before else set(),
+        )
+        self.state.workers[joined.worker_id] = worker
+        if worker.is_draining:
+            effects.append(Send(worker.worker_id, Drain()))
+        has_restarted = before is not None and before.boot_id not in {"", joined.boot_id}
+        effects += self._settle_held(worker, joined.held, has_restarted=has_restarted, now=now)
+        return effects + self._place()
+
+    def _settle_held(
+        self, worker: WorkerState, held: Iterable[HeldAttempt], *, has_restarted: bool, now: float
+    ) -> list[Effect]:
+        effects: list[Effect] = []
+        held_ids = set()
+        for item in held:
+            held_ids.add(item.attempt_id)
+            attempt = self.state.find_attempt(item.attempt_id, worker.worker_id)
+            if attempt is None:
+                if item.phase is HeldPhase.RUNNING:
+                    effects.append(Send(worker.worker_id, CancelAttempt(attempt_id=item.attempt_id, discard=True)))
+                continue
+            if item.phase is HeldPhase.RUNNING:
+                effects += self._mark_started(attempt)
+                if attempt.is_cancel_requested:
+                    effects.append(Send(worker.worker_id, CancelAttempt(attempt_id=item.attempt_id)))
+        for task_id in sorted(worker.task_ids):
+            attempt = self.state.attempts[task_id]
+            if attempt.key.attempt_id in held_ids:
+                continue
+            if has_restarted or attempt.is_started:
+                effects += self._lose(attempt, "the worker came back without it", now)
+            else:
+                # The order to run it was lost with the old link: nobody is to blame.
+                effects += self._give_back(attempt, "the order did not reach the worker", 0.0, now)
+        return effects
+
+    def on_link_lost(self, worker_id: str, link_id: int) -> list[Effect]:
+        """Keep what a cut-off worker runs until its lease and grace are over."""
+        worker = self.state.workers.get(worker_id)
+        if worker and worker.link_id == link_id:
+            worker.link_id = None
+            if not worker.task_ids:
+                del self.state.workers[worker_id]
+        return []
+
+    def on_heartbeat(self, worker_id: str, now: float) -> list[Effect]:
+        """Renew the leases of all the worker's attempts."""
+        worker = self.state.workers.get(worker_id)
+        if worker:
+            worker.last_heard_at = now
+        return []
+
+    def on_drain_started(self, worker_id: str) -> list[Effect]:
+        """Give a stopping worker nothing more."""
+        worker = self.state.workers.get(worker_id)
+        if worker:
+            worker.has_begun_drain = True
+        return []
+
+    def on_admission_changed(
+        self, worker_id: str, admission: Admission, *, is_draining: bool, detail: str, now: float
+    ) -> list[Effect]:
+        """Act on a step on the whitelist at once."""
+        worker = self.state.workers.get(worker_id)
+        if worker is None or (worker.admission, worker.is_draining) == (admission, is_draining):
+            return []
+        effects: list[Effect] = []
+        if worker.is_draining != is_draining:
+            worker.is_draining = is_draining
+            effects.append(Send(worker_id, Drain() if is_draining else Resume()))
+        if worker.admission is not admission:
+            worker.admission = admission
+            effects.append(Send(worker_id, AdmissionChanged(admission=admission, detail=detail)))
+            if admission is not Admission.APPROVED:
+                effects += self._fence(worker, f"the worker was {admission.value}", now)
+            if admission is Admission.REVOKED and worker.link_id is not None:
+                refusal = Refused(code=RefusalCode.REVOKED, detail=detail or "revoked", is_final=True)
+                effects += [Send(worker_id, refusal), CloseLink(worker_id, worker.link_id)]
+        return effects + self._place()
+
+    def _fence(self, worker: WorkerState, detail: str, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for task_id in sorted(worker.task_ids):
+            attempt = self.state.attempts[task_id]
+            effects.append(Send(worker.worker_id, CancelAttempt(attempt_id=attempt.key.attempt_id, discard=True)))
+            effects += self._give_back(attempt, detail, 0.0, now)
+        return effects
+
+    # --- attempts ----------------------------------------------------------------------------------
+
+    def on_attempt_started(self, worker_id: str, attempt_id: str) -> list[Effect]:
+        """Note that the command runs, or have it killed when nobody waits for it any more."""
+        attempt = self.state.find_attempt(attempt_id, worker_id)
+        if attempt is None:
+            return [Send(worker_id, CancelAttempt(attempt_id=attempt_id, discard=True))]
+        return self._mark_started(attempt)
+
+    def _mark_started(self, attempt: LiveAttempt) -> list[Effect]:
+        if attempt.is_started:
+            return []
+        attempt.is_started = True
+        return [RecordStarted(attempt.key, attempt.worker_id)]
+
+    def on_attempt_finished(
+        self, worker_id: str, attempt_id: str, report: OutcomeReport, stdout: bytes, stderr: bytes, now: float
+    ) -> list[Effect]:
+        """Accept the outcome once; later or foreign ones are kept aside. All are acknowledged."""
+        acknowledgement = Send(worker_id, AcknowledgeOutcome(attempt_id=attempt_id))
+        attempt = self.state.find_attempt(attempt_id, worker_id)
+        if attempt is None:
+            key = AttemptKey.parse(attempt_id)
+            if key is None:
+                return [acknowledgement]
+            return [RecordSuperseded(key, worker_id, report, stdout, stderr), acknowledgement]
+        retry_delay_s = None
+        if report.failure_reason is not None and not attempt.is_cancel_requested:
+            retry_delay_s = self.config.retry.after_failure(
+                report.failure_reason, attempt.task.failures + 1, attempt.task.max_retries, _jitter(attempt.key)
+            )
+        self._end(attempt, retry_delay_s, now)
+        record = RecordOutcome(attempt.key, worker_id, report, stdout, stderr, retry_delay_s)
+        return [record, acknowledgement, *self._place()]
+
+    def on_attempt_rejected(
+        self, worker_id: str, attempt_id: str, reason: RejectionReason, detail: str, now: float
+    ) -> list[Effect]:
+        """Queue again what a worker hands back; its command never ran, so no retry is spent."""
+        worker = self.state.workers.get(worker_id)
+        attempt = self.state.find_attempt(attempt_id, worker_id)
+        if worker is None or attempt is None:
+            return []
+        if reason is RejectionReason.DRAINING:
+            worker.has_begun_drain = True
+        is_passing = reason in {RejectionReason.DRAINING, RejectionReason.NO_FREE_SLOT}
+        delay_s = 0.0 if is_passing else self.config.rejected_delay_s
+        text = f"{reason.value}: {detail}" if detail else reason.value
+        return self._give_back(attempt, text, delay_s, now) + self._place()
+
+    def on_cancel_requested(self, task_id: str, now: float) -> list[Effect]:
+        """Have a task's live attempt killed; end it here when its worker cannot be told."""
+        attempt = self.state.attempts.get(task_id)
+        if attempt is None or attempt.is_cancel_requested:
+            return []
+        attempt.is_cancel_requested = True
+        if self.state.workers[attempt.worker_id].link_id is None:
+            return self._give_back(attempt, "cancelled while its worker was not connected", 0.0, now)
+        message = CancelAttempt(attempt_id=attempt.key.attempt_id)
+        return [Send(attempt.worker_id, message, claim=None)]
+
+    def on_claim_refused(self, key: AttemptKey) -> list[Effect]:
+        """Forget an attempt that the store did not grant: the task was changed or taken meanwhile."""
+        attempt = self.state.attempts.get(key.task_id)
+        if attempt and attempt.key == key:
+            self.state.end_attempt(attempt)
+        return self._place()
+
+    def _give_back(self, attempt: LiveAttempt, detail: str, delay_s: float, now: float) -> list[Effect]:
+        if attempt.is_cancel_requested:
+            return self._give_up(attempt, detail, None, FailureReason.CANCELLED, is_loss=False, now=now)
+        return self._give_up(attempt, detail, delay_s, None, is_loss=False, now=now)
+
+    def _lose(self, attempt: LiveAttempt, detail: str, now: float) -> list[Effect]:
+        if attempt.is_cancel_requested:
+            return self._give_up(attempt, detail, None, FailureReason.CANCELLED, is_loss=True, now=now)
+        delay_s = self.config.retry.after_loss(attempt.task.losses + 1, _jitter(attempt.key))
+        reason = FailureReason.WORKER_LOST if delay_s is None else None
+        return self._give_up(attempt, detail, delay_s, reason, is_loss=True, now=now)
+
+    def _give_up(
+        self,
+        attempt: LiveAttempt,
+        detail: str,
+        delay_s: float | None,
+        reason: FailureReason | None,
+        *,
+        is_loss: bool,
+        now: float,
+    ) -> list[Effect]:
+        self._end(attempt, delay_s, now)
+        return [RecordGivenUp(attempt.key, attempt.worker_id, is_loss, detail, delay_s, reason)]
+
+    def _end(self, attempt: LiveAttempt, retry_delay_s: float | None, now: float) -> None:
+        self.state.end_attempt(attempt)
+        if retry_delay_s is None:
+            return
+        if retry_delay_s > 0:
+            heapq.heappush(self.state.wake_ups, (now + retry_delay_s, attempt.task.task_class))
+        else:
+            self.state.classes_to_fetch.add(attempt.task.task_class)
+
+    # --- the queue ---------------------------------------------------------------------------------
+
+    def on_tasks_submitted(self, classes: Iterable[TaskClass]) -> list[Effect]:
+        """Look at the queue again: something came that may stand before what is known."""
+        self.state.classes_to_fetch.update(classes)
+        return self._fetch()
+
+    def on_ready_fetched(self, classes: Iterable[TaskClass], tasks: Iterable[ReadyTask], limit: int) -> list[Effect]:
+        """Take a fresh head of the queue for these classes and give out what fits."""
+        self.state.is_fetching = False
+        by_class: dict[TaskClass, list[ReadyTask]] = {task_class: [] for task_class in classes}
+        for task in tasks:
+            by_class[task.task_class].append(task)
+        for task_class, ready in by_class.items():
+            queue = self.state.queues.setdefault(task_class, ReadyQueue())
+            has_more = len(ready) >= limit
+            queue.replace([task for task in ready if task.task_id not in self.state.attempts], has_more=has_more)
+        return self._place()
+
+    def on_tick(self, now: float) -> list[Effect]:
+        """Let leases run out, wake tasks whose backoff is over, and look at the queue now and then."""
+        effects: list[Effect] = []
+        for worker in list(self.state.workers.values()):
+            silence_s = now - worker.last_heard_at
+            if worker.link_id is not None and silence_s > self.config.lease_s:
+                effects.append(CloseLink(worker.worker_id, worker.link_id))
+            if silence_s > self.config.lease_s + self.config.reconnect_grace_s:
+                for task_id in sorted(worker.task_ids):
+                    effects += self._lose(self.state.attempts[task_id], "its worker fell silent", now)
+        while self.state.wake_ups and self.state.wake_ups[0][0] <= now:
+            self.state.classes_to_fetch.add(heapq.heappop(self.state.wake_ups)[1])
+        if now >= self._next_poll_at:
+            self._next_poll_at = now + self.config.fallback_poll_s
+            for task_class in self._servable_classes():
+                if not self.state.queues.setdefault(task_class, ReadyQueue()).heap:
+                    self.state.classes_to_fetch.add(task_class)
+        return effects + self._place()
+
+    def _servable_classes(self) -> set[TaskClass]:
+        """Return the classes that some worker could be given now."""
+        return {task_class for worker in self.state.workers.values() for task_class in _classes_of(worker)}
+
+    def _fetch(self) -> list[Effect]:
+        if self.state.is_fetching or self.state.is_draining:
+            return []
+        wanted = self.state.classes_to_fetch & self._servable_classes()
+        self.state.classes_to_fetch -= wanted
+        if not wanted:
+            return []
+        self.state.is_fetching = True
+        slots = sum(worker.slots for worker in self.state.workers.values())
+        return [FetchReady(frozenset(wanted), max(self.config.window_tasks, 2 * slots))]
+
+    def _place(self) -> list[Effect]:
+        """Give ready tasks to free workers, the least busy first, and ask for more where the head ran dry."""
+        if self.state.is_draining:
+            return []
+        effects: list[Effect] = []
+        free = [(_load(worker), worker.worker_id) for worker in self.state.workers.values() if worker.is_taking_work]
+        heapq.heapify(free)
+        while free:
+            worker = self.state.workers[heapq.heappop(free)[1]]
+            task = self._take_task_for(worker)
+            if task is None:
+                continue
+            effects += self._assign(task, worker)
+            if worker.is_taking_work:
+                heapq.heappush(free, (_load(worker), worker.worker_id))
+        return effects + self._fetch()
+
+    def _take_task_for(self, worker: WorkerState) -> ReadyTask | None:
+        view = worker.view()
+        best: Entry | None = None
+        for task_class in _classes_of(worker):
+            queue = self.state.queues.setdefault(task_class, ReadyQueue())
+            if not queue.heap and queue.has_more:
+                self.state.classes_to_fetch.add(task_class)
+            entry = _first_fitting(queue.heap, view)
+            if entry and (best is None or entry[0] < best[0]):
+                best = entry
+        if best is None:
+            return None
+        heap = self.state.queues[best[1].task_class].heap
+        if heap[0] is best:
+            heapq.heappop(heap)
+        else:
+            heap.remove(best)
+            heapq.heapify(heap)
+        return best[1]
+
+    def _assign(self, task: ReadyTask, worker: WorkerState) -> list[Effect]:
+        key = AttemptKey(task.task_id, task.attempt + 1)
+        self.state.start_attempt(LiveAttempt(key, task, worker.worker_id))
+        order = AssignAttempt(
+            attempt_id=key.attempt_id,
+            task_id=task.task_id,
+            command=task.command,
+            timeout_s=task.timeout_s,
+            sandbox=task.sandbox,
+            allows_network=task.network,
+            env=task.env,
+            limits=task.limits,
+        )
+        return [ClaimTask(key, worker.worker_id), Send(worker.worker_id, order, claim=key)]
+
+
+def _classes_of(worker: WorkerState) -> Iterable[TaskClass]:
+    if worker.link_id is None or worker.admission is not Admission.APPROVED or worker.is_draining:
+        return
+    for level in worker.levels:
+        yield (level, False)
+        if worker.allows_network:
+            yield (level, True)
+
+
+def _first_fitting(heap: list[Entry], view: WorkerView) -> Entry | None:
+    """Return the first task this worker can run; beyond the class only memory can stand against it."""
+    if not heap or lasting_obstacle(heap[0][1].needs, view) is None:
+        return heap[0] if heap else None
+    return min((entry for entry in heap if lasting_obstacle(entry[1].needs, view) is None), default=None)
+
+
+def _load(worker: WorkerState) -> float:
+    return len(worker.task_ids) / worker.slots
+
+
+def _jitter(key: AttemptKey) -> float:
+    """Return a number in [0, 1) that differs between attempts, without randomness in the core."""
+    return zlib.crc32(key.attempt_id.encode()) / 2**32
+
+
+def _absent_worker(worker_id: str, now: float) -> WorkerState:
+    """Return the stand-in for a worker that owns recovered attempts and has not come back yet."""
+    return WorkerState(
+        worker_id=worker_id,
+        name=worker_id,
+        boot_id="",
+        link_id=None,
+        slots=1,
+        levels=frozenset(),
+        allows_network=False,
+        memory_mb=0,
+        admission=Admission.APPROVED,
+        is_draining=False,
+        has_begun_drain=False,
+        last_heard_at=now,
+    )

@@ -1,0 +1,131 @@
+"""What the engine knows at one moment: linked workers, live attempts, the head of the queue."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+
+from dispatcher.core.effects import AttemptKey, ReadyTask, TaskClass
+from dispatcher.core.placement import WorkerView
+from octaskly_wire.vocabulary import Admission, SandboxLevel
+
+
+@dataclass(slots=True)
+class WorkerState:
+    """A worker that is linked, or that still owns live attempts."""
+
+    worker_id: str
+    name: str
+    boot_id: str
+    link_id: int | None
+    slots: int
+    levels: frozenset[SandboxLevel]
+    allows_network: bool
+    memory_mb: int
+    admission: Admission
+    is_draining: bool
+    has_begun_drain: bool
+    """The worker itself said it stops; unlike `is_draining`, which people set on the whitelist."""
+    last_heard_at: float
+    task_ids: set[str] = field(default_factory=set)
+    """Tasks whose live attempt this worker owns."""
+
+    @property
+    def is_taking_work(self) -> bool:
+        """Return whether an attempt may be given to it now."""
+        return (
+            self.link_id is not None
+            and self.admission is Admission.APPROVED
+            and not self.is_draining
+            and not self.has_begun_drain
+            and len(self.task_ids) < self.slots
+        )
+
+    def view(self) -> WorkerView:
+        """Return what placement looks at."""
+        return WorkerView(
+            worker_id=self.worker_id,
+            name=self.name,
+            admission=self.admission,
+            is_connected=self.link_id is not None,
+            is_draining=self.is_draining or self.has_begun_drain,
+            levels=self.levels,
+            allows_network=self.allows_network,
+            memory_mb=self.memory_mb,
+            slots=self.slots,
+            live_attempts=len(self.task_ids),
+        )
+
+
+@dataclass(slots=True)
+class LiveAttempt:
+    """An attempt that was given to a worker and has not ended."""
+
+    key: AttemptKey
+    task: ReadyTask
+    worker_id: str
+    is_started: bool = False
+    is_cancel_requested: bool = False
+
+
+Entry = tuple[tuple[int, str], ReadyTask]
+"""A ready task behind its place in the queue; the place is unique, so tasks are never compared."""
+
+
+@dataclass(slots=True)
+class ReadyQueue:
+    """The head of the queue for one class of tasks. The rest stays in the database."""
+
+    heap: list[Entry] = field(default_factory=list)
+    has_more: bool = True
+    """There may be tasks in the database beyond this head."""
+
+    def replace(self, tasks: list[ReadyTask], *, has_more: bool) -> None:
+        """Take a fresh head from the store instead of the present one."""
+        self.heap = [(task.queue_order, task) for task in tasks]
+        heapq.heapify(self.heap)
+        self.has_more = has_more
+
+
+@dataclass(slots=True)
+class DispatcherState:
+    """The whole; rebuilt from the database at start."""
+
+    workers: dict[str, WorkerState] = field(default_factory=dict)
+    attempts: dict[str, LiveAttempt] = field(default_factory=dict)
+    """By task id: a task has at most one live attempt."""
+    queues: dict[TaskClass, ReadyQueue] = field(default_factory=dict)
+    wake_ups: list[tuple[float, TaskClass]] = field(default_factory=list)
+    """A heap of moments at which a task of the class becomes due after its backoff."""
+    classes_to_fetch: set[TaskClass] = field(default_factory=set)
+    is_fetching: bool = False
+    is_draining: bool = False
+
+    def find_attempt(self, attempt_id: str, worker_id: str) -> LiveAttempt | None:
+        """Return the live attempt with exactly this id, if this worker owns it."""
+        key = AttemptKey.parse(attempt_id)
+        attempt = self.attempts.get(key.task_id) if key else None
+        return attempt if attempt and attempt.key == key and attempt.worker_id == worker_id else None
+
+    def start_attempt(self, attempt: LiveAttempt) -> None:
+        """Enter an attempt and take its slot."""
+        self.attempts[attempt.key.task_id] = attempt
+        self.workers[attempt.worker_id].task_ids.add(attempt.key.task_id)
+
+    def end_attempt(self, attempt: LiveAttempt) -> None:
+        """Forget an attempt, free its slot, and forget its worker if that is gone and owns nothing more."""
+        del self.attempts[attempt.key.task_id]
+        worker = self.workers[attempt.worker_id]
+        worker.task_ids.discard(attempt.key.task_id)
+        if worker.link_id is None and not worker.task_ids:
+            del self.workers[worker.worker_id]
+
+    def check_invariants(self) -> None:
+        """Raise AssertionError when two parts of the state contradict each other. For tests."""
+        owned = [task_id for worker in self.workers.values() for task_id in worker.task_ids]
+        assert sorted(owned) == sorted(self.attempts), "workers and attempts disagree"  # noqa: S101
+        for task_id, attempt in self.attempts.items():
+            assert attempt.key.task_id == task_id, "an attempt stands under another task"  # noqa: S101
+            assert task_id in self.workers[attempt.worker_id].task_ids, "the owner does not know"  # noqa: S101
+        for worker in self.workers.values():
+            assert worker.link_id is not None or worker.task_ids, "a gone worker is kept for nothing"  # noqa: S101

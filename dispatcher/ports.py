@@ -1,0 +1,151 @@
+"""What the engine needs from outside (Store) and what the apps may use of the engine (explain_waiting)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from dispatcher.core.effects import (
+    AttemptKey,
+    ClaimTask,
+    ReadyTask,
+    Record,
+    RecordGivenUp,
+    RecordOutcome,
+    RecordStarted,
+    RecordSuperseded,
+    TaskClass,
+)
+from dispatcher.core.placement import Explanation, TaskNeeds, WorkerView, explain_waiting
+from dispatcher.core.reactor import RecoveredAttempt
+from octaskly_wire.messages import Register, Vitals
+from octaskly_wire.vocabulary import Admission, RefusalCode
+
+__all__ = [
+    "AttemptKey",
+    "ClaimTask",
+    "EnrolmentAnswer",
+    "Explanation",
+    "ReadyTask",
+    "Record",
+    "RecordGivenUp",
+    "RecordOutcome",
+    "RecordStarted",
+    "RecordSuperseded",
+    "RecoveredAttempt",
+    "Store",
+    "StoreUnavailable",
+    "TaskClass",
+    "TaskNeeds",
+    "WhitelistEntry",
+    "Wishes",
+    "WorkerConnected",
+    "WorkerDisconnected",
+    "WorkerRefused",
+    "WorkerSeen",
+    "WorkerView",
+    "explain_waiting",
+]
+
+
+class StoreUnavailable(Exception):
+    """The store cannot write just now (locked, disk full); the same call may succeed later."""
+
+
+@dataclass(frozen=True, slots=True)
+class WhitelistEntry:
+    """What the whitelist says of a worker's key."""
+
+    worker_id: str
+    public_key_sha256: str
+    admission: Admission
+    is_draining: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentAnswer:
+    """Outcome of a join token's use: a certificate, or the reason for the refusal."""
+
+    worker_id: str = ""
+    certificate: bytes = b""
+    admission: Admission = Admission.PENDING
+    refusal: RefusalCode | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What people asked for through the database and the engine must act on."""
+
+    cancelled_task_ids: Sequence[str]
+    whitelist: Sequence[WhitelistEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConnected:
+    """Record: a worker's session stands."""
+
+    worker_id: str
+    boot_id: str
+    address: str
+    transport: str
+    software_version: str
+    registration: Register
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSeen:
+    """Record: the worker lives, with these load readings."""
+
+    worker_id: str
+    vitals: Vitals
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDisconnected:
+    """Record: the worker's link ended."""
+
+    worker_id: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRefused:
+    """Record: a peer was turned away."""
+
+    worker_id: str
+    address: str
+    code: RefusalCode
+    detail: str
+
+
+StoreRecord = Record | WorkerConnected | WorkerSeen | WorkerDisconnected | WorkerRefused
+
+
+class Store(Protocol):
+    """Durable state. All calls block and come from one thread, in order.
+
+    Every method raises StoreUnavailable when a retry may help.
+    """
+
+    def recover(self) -> Sequence[RecoveredAttempt]:
+        """Mark all workers as not connected and return the attempts that were live."""
+
+    def commit(self, records: Sequence[StoreRecord]) -> frozenset[AttemptKey]:
+        """Write all records in one transaction, in order; return the claims that were refused."""
+
+    def fetch_ready(self, classes: Iterable[TaskClass], limit: int) -> list[ReadyTask]:
+        """Return for each class up to `limit` tasks from the head of its queue, best first."""
+
+    def wishes(self) -> Wishes:
+        """Return cancellations of live attempts and the whitelist as it stands."""
+
+    def whitelist_entry(self, worker_id: str) -> WhitelistEntry | None:
+        """Return what the whitelist says of this worker."""
+
+    def enrol(
+        self, *, token_id: str, secret: str, certificate_request: bytes, name: str, address: str
+    ) -> EnrolmentAnswer:
+        """Use a join token."""

@@ -1,0 +1,136 @@
+"""One live connection of a worker: pumps bytes through a session, with a bounded outbox."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Final
+
+from octaskly_wire.errors import LinkLost, MalformedMessage
+from octaskly_wire.limits import MAX_OUTPUT_BYTES
+from octaskly_wire.messages import AttemptFinished, CapturedOutput, FromWorker, OutputChunk, ToWorker
+from octaskly_wire.session import DispatcherSession
+
+logger = logging.getLogger(__name__)
+
+READ_BYTES: Final = 256 << 10
+MAX_OUTBOX_MESSAGES: Final = 20_000
+"""A worker that lets this many messages pile up does not read any more; its link is closed."""
+
+MAX_KEPT_BYTES: Final = MAX_OUTPUT_BYTES + 1024
+"""Kept output of one stream, with room for the marker line."""
+
+_link_ids = itertools.count(1)
+
+
+class WorkerLink:
+    """Bytes in, messages out, and the other way round. Closing is idempotent."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, transport: str) -> None:
+        self.link_id = next(_link_ids)
+        self.worker_id = ""
+        self.transport = transport
+        peer = writer.get_extra_info("peername") or ("?",)
+        self.address = str(peer[0])
+        self.session = DispatcherSession()
+        self._reader = reader
+        self._writer = writer
+        self._incoming: deque[FromWorker] = deque()
+        self._outgoing: deque[ToWorker] = deque()
+        self._has_outgoing = asyncio.Event()
+        self._is_closing = False
+        self._outputs: dict[tuple[str, str], bytearray] = {}
+
+    # --- receiving ---------------------------------------------------------------------------------
+
+    async def receive(self) -> FromWorker:
+        """Return the next message; raise LinkLost at the end of the stream, WireError on nonsense."""
+        while not self._incoming:
+            try:
+                data = await self._reader.read(READ_BYTES)
+            except (OSError, asyncio.IncompleteReadError) as error:
+                raise LinkLost(str(error)) from error
+            if not data:
+                raise LinkLost("the worker closed the connection")
+            self._incoming.extend(self.session.feed(data))
+        return self._incoming.popleft()
+
+    async def messages(self) -> AsyncIterator[FromWorker]:
+        """Yield messages; chunks of output are kept aside until their AttemptFinished takes them."""
+        while True:
+            message = await self.receive()
+            if isinstance(message, OutputChunk):
+                self._keep(message)
+            else:
+                yield message
+
+    def _keep(self, chunk: OutputChunk) -> None:
+        kept = self._outputs.setdefault((chunk.attempt_id, chunk.stream), bytearray())
+        if chunk.offset == 0:
+            kept.clear()  # A resent outcome starts over.
+        if chunk.offset != len(kept) or len(kept) + len(chunk.data) > MAX_KEPT_BYTES:
+            raise MalformedMessage(f"chunk of {chunk.attempt_id} {chunk.stream} at {chunk.offset} does not fit")
+        kept += chunk.data
+
+    def take_outputs(self, finished: AttemptFinished) -> tuple[bytes, bytes]:
+        """Return stdout and stderr of an outcome, inline or gathered from chunks; raise when bytes are missing."""
+        return (
+            self._take_output(finished.attempt_id, "stdout", finished.report.stdout),
+            self._take_output(finished.attempt_id, "stderr", finished.report.stderr),
+        )
+
+    def _take_output(self, attempt_id: str, stream: str, captured: CapturedOutput) -> bytes:
+        kept = self._outputs.pop((attempt_id, stream), None)
+        data = captured.data if captured.data is not None else bytes(kept or b"")
+        if len(data) != captured.kept_bytes:
+            raise MalformedMessage(f"{attempt_id} {stream}: {len(data)} bytes came, {captured.kept_bytes} announced")
+        return data
+
+    # --- sending -----------------------------------------------------------------------------------
+
+    def send(self, message: ToWorker) -> None:
+        """Queue a message. A worker that does not read its messages loses the link."""
+        if self._is_closing:
+            return
+        if len(self._outgoing) >= MAX_OUTBOX_MESSAGES:
+            logger.warning("Worker %s does not read its messages, closing its link", self.worker_id)
+            self.abort()
+            return
+        self._outgoing.append(message)
+        self._has_outgoing.set()
+
+    def close(self) -> None:
+        """Send what is queued, then end the connection."""
+        self._is_closing = True
+        self._has_outgoing.set()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._is_closing = True
+        self._outgoing.clear()
+        self._has_outgoing.set()
+        if self._writer.transport is not None:
+            self._writer.transport.abort()
+
+    async def pump(self) -> None:
+        """Write queued messages until the link closes. Many small messages go out in one write."""
+        try:
+            while True:
+                await self._has_outgoing.wait()
+                self._has_outgoing.clear()
+                while self._outgoing:
+                    batch = bytearray()
+                    while self._outgoing and len(batch) < READ_BYTES:
+                        batch += self.session.encode(self._outgoing.popleft())
+                    self._writer.write(batch)
+                    await self._writer.drain()
+                if self._is_closing:
+                    return
+        except OSError as error:
+            raise LinkLost(str(error)) from error
+        finally:
+            self._is_closing = True
+            self._writer.close()

@@ -1,0 +1,304 @@
+"""The engine's shell: feeds events to the reactor and carries out its effects, records before messages."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from dispatcher.core.config import EngineConfig
+from dispatcher.core.effects import (
+    AttemptKey,
+    ClaimTask,
+    CloseLink,
+    Effect,
+    FetchReady,
+    RecordGivenUp,
+    RecordOutcome,
+    RecordStarted,
+    RecordSuperseded,
+    Send,
+    TaskClass,
+)
+from dispatcher.core.reactor import Reactor, WorkerJoined
+from dispatcher.ports import Store, StoreRecord, WhitelistEntry, WorkerConnected, WorkerDisconnected, WorkerSeen
+from dispatcher.shell.handshake import Admitted
+from dispatcher.shell.link import WorkerLink
+from dispatcher.shell.writer import StoreWriter
+from octaskly_wire.errors import LinkLost
+from octaskly_wire.messages import (
+    AttemptFinished,
+    AttemptRejected,
+    AttemptStarted,
+    DrainStarted,
+    FromWorker,
+    Heartbeat,
+    HeartbeatAck,
+    Refused,
+    Vitals,
+)
+from octaskly_wire.vocabulary import RefusalCode
+
+logger = logging.getLogger(__name__)
+
+TICK_S: Final = 0.5
+WISHES_POLL_S: Final = 1.0
+"""How soon a wish written by another process (an approval, a cancel) is noticed; in this one it is at once."""
+SEEN_FLUSH_S: Final = 5.0
+MAX_WAITING_STEPS: Final = 2000
+"""Steps waiting for their commit; beyond it links are not read, so that workers feel the pressure."""
+
+RECORDS: Final = (ClaimTask, RecordStarted, RecordOutcome, RecordGivenUp, RecordSuperseded)
+
+
+class DispatcherService:
+    """Runs the engine on the current event loop; knows nothing of sockets' making or of Django."""
+
+    def __init__(self, config: EngineConfig, store: Store, writer: StoreWriter) -> None:
+        self._config = config
+        self._store = store
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+        self._reactor = Reactor(config)
+        self._links: dict[str, WorkerLink] = {}
+        self._steps: deque[tuple[asyncio.Future[frozenset[AttemptKey]] | None, Sequence[Effect]]] = deque()
+        self._has_steps = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._wishes_wanted = asyncio.Event()
+        self._fetches: set[asyncio.Task[None]] = set()
+        self._vitals: dict[str, Vitals] = {}
+        self._failure: BaseException | None = None
+
+    @property
+    def linked_workers(self) -> int:
+        """Return how many workers are linked."""
+        return len(self._links)
+
+    async def run(self) -> None:
+        """Recover, then work until cancelled. Raises when the store fails for good."""
+        recovered = await self._writer.call(self._store.recover)
+        if recovered:
+            logger.info("Waiting for the workers of %d attempts that were live at the last stop", len(recovered))
+        self._perform(self._reactor.on_recovered(recovered, self._loop.time()))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._carry_out())
+            group.create_task(self._tick())
+            group.create_task(self._watch_wishes())
+            group.create_task(self._flush_seen())
+
+    def drain(self) -> None:
+        """Give out no more work."""
+        self._perform(self._reactor.on_drain())
+
+    async def settle(self) -> None:
+        """Wait until every step taken so far is committed and sent."""
+        while self._steps:
+            future, _ = self._steps[-1]
+            if future is not None:
+                await asyncio.wait([future])
+            await asyncio.sleep(0)
+
+    def close_links(self) -> None:
+        """Tell all workers that the dispatcher stops; they will come back to the next one."""
+        for link in list(self._links.values()):
+            link.send(Refused(code=RefusalCode.SHUTTING_DOWN, detail="the dispatcher stops", is_final=False))
+            link.close()
+
+    # --- wishes from people ------------------------------------------------------------------------
+
+    def on_tasks_submitted(self, classes: Iterable[TaskClass]) -> None:
+        """Look at the queue; call on the loop."""
+        self._perform(self._reactor.on_tasks_submitted(classes))
+
+    def on_cancel_requested(self, task_id: str) -> None:
+        """Kill the task's live attempt; call on the loop."""
+        self._perform(self._reactor.on_cancel_requested(task_id, self._loop.time()))
+
+    def on_worker_changed(self) -> None:
+        """Read the whitelist again at once; call on the loop."""
+        self._wishes_wanted.set()
+
+    async def _watch_wishes(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(WISHES_POLL_S):
+                    await self._wishes_wanted.wait()
+            except TimeoutError:
+                pass
+            self._wishes_wanted.clear()
+            wishes = await self._writer.call(self._store.wishes)
+            for task_id in wishes.cancelled_task_ids:
+                self.on_cancel_requested(task_id)
+            for entry in wishes.whitelist:
+                self._on_whitelist_entry(entry)
+
+    def _on_whitelist_entry(self, entry: WhitelistEntry) -> None:
+        self._perform(
+            self._reactor.on_admission_changed(
+                entry.worker_id,
+                entry.admission,
+                is_draining=entry.is_draining,
+                detail=entry.detail,
+                now=self._loop.time(),
+            )
+        )
+
+    # --- links -------------------------------------------------------------------------------------
+
+    async def serve(self, link: WorkerLink, admitted: Admitted) -> None:
+        """Pump an admitted worker's messages until its link ends."""
+        worker_id = link.worker_id = admitted.hello.worker_id
+        registration = admitted.registration
+        self._submit(
+            [
+                WorkerConnected(
+                    worker_id,
+                    admitted.hello.boot_id,
+                    link.address,
+                    link.transport,
+                    admitted.hello.software_version,
+                    registration,
+                )
+            ]
+        )
+        replaced = self._links.get(worker_id)
+        joined = WorkerJoined(
+            worker_id=worker_id,
+            link_id=link.link_id,
+            boot_id=admitted.hello.boot_id,
+            name=registration.name,
+            slots=registration.slots,
+            levels=frozenset(proof.level for proof in registration.levels),
+            allows_network=registration.allows_network,
+            memory_mb=registration.memory_total_bytes >> 20,
+            admission=admitted.whitelisted.admission,
+            is_draining=admitted.whitelisted.is_draining,
+            has_begun_drain=registration.is_draining,
+            held=tuple(registration.held),
+        )
+        if replaced is not None:
+            replaced.abort()
+        self._links[worker_id] = link
+        logger.info("Worker %s (%s) connected from %s", registration.name, worker_id, link.address)
+        self._perform(self._reactor.on_worker_joined(joined, self._loop.time()))
+        self._wishes_wanted.set()  # The whitelist may have changed between AUTH and this moment.
+        detail = "the link ended"
+        try:
+            async for message in link.messages():
+                await self._has_room.wait()
+                self._on_message(link, message)
+        except LinkLost as error:
+            detail = str(error)
+            raise
+        finally:
+            if self._links.get(worker_id) is link:
+                del self._links[worker_id]
+                self._vitals.pop(worker_id, None)
+                self._submit([WorkerDisconnected(worker_id, detail)])
+            self._perform(self._reactor.on_link_lost(worker_id, link.link_id))
+            logger.info("Worker %s (%s) disconnected: %s", registration.name, worker_id, detail)
+
+    def _on_message(self, link: WorkerLink, message: FromWorker) -> None:
+        now = self._loop.time()
+        worker_id = link.worker_id
+        match message:
+            case Heartbeat():
+                self._vitals[worker_id] = message.vitals
+                link.send(HeartbeatAck(sequence=message.sequence))
+                self._perform(self._reactor.on_heartbeat(worker_id, now))
+            case AttemptStarted():
+                self._perform(self._reactor.on_attempt_started(worker_id, message.attempt_id))
+            case AttemptFinished():
+                stdout, stderr = link.take_outputs(message)
+                self._perform(
+                    self._reactor.on_attempt_finished(
+                        worker_id, message.attempt_id, message.report, stdout, stderr, now
+                    )
+                )
+            case AttemptRejected():
+                self._perform(
+                    self._reactor.on_attempt_rejected(
+                        worker_id, message.attempt_id, message.reason, message.detail, now
+                    )
+                )
+            case DrainStarted():
+                self._perform(self._reactor.on_drain_started(worker_id))
+            case _:  # The session lets nothing else through in this phase.
+                logger.warning("Worker %s sent a stray %s", worker_id, type(message).__name__)
+
+    # --- effects -----------------------------------------------------------------------------------
+
+    def _submit(self, records: Sequence[StoreRecord]) -> None:
+        self._enter_step(self._writer.submit(records), ())
+
+    def _perform(self, effects: Sequence[Effect]) -> None:
+        if not effects:
+            return
+        records = [effect for effect in effects if isinstance(effect, RECORDS)]
+        self._enter_step(self._writer.submit(records) if records else None, effects)
+        for effect in effects:
+            if isinstance(effect, FetchReady):
+                fetch = self._loop.create_task(self._fetch(effect))
+                self._fetches.add(fetch)
+                fetch.add_done_callback(self._on_fetch_done)
+
+    def _enter_step(self, future: asyncio.Future[frozenset[AttemptKey]] | None, effects: Sequence[Effect]) -> None:
+        self._steps.append((future, effects))
+        self._has_steps.set()
+        if len(self._steps) >= MAX_WAITING_STEPS:
+            self._has_room.clear()
+
+    async def _carry_out(self) -> None:
+        """Carry out steps in order, each after its commit: a message never overtakes an earlier one."""
+        while True:
+            while self._steps:
+                future, effects = self._steps[0]
+                refused = await future if future is not None else frozenset()
+                self._steps.popleft()
+                self._send_all(effects, refused)
+                if len(self._steps) < MAX_WAITING_STEPS:
+                    self._has_room.set()
+            self._has_steps.clear()
+            if self._failure is not None:
+                raise self._failure
+            await self._has_steps.wait()
+
+    def _send_all(self, effects: Sequence[Effect], refused: frozenset[AttemptKey]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send):
+                link = self._links.get(effect.worker_id)
+                if link is not None and effect.claim not in refused:
+                    link.send(effect.message)
+            elif isinstance(effect, CloseLink):
+                link = self._links.get(effect.worker_id)
+                if link is not None and link.link_id == effect.link_id:
+                    link.close()
+            elif isinstance(effect, ClaimTask) and effect.key in refused:
+                self._perform(self._reactor.on_claim_refused(effect.key))
+
+    async def _fetch(self, wanted: FetchReady) -> None:
+        tasks = await self._writer.call(lambda: self._store.fetch_ready(wanted.classes, wanted.limit))
+        self._perform(self._reactor.on_ready_fetched(wanted.classes, tasks, wanted.limit))
+
+    def _on_fetch_done(self, fetch: asyncio.Task[None]) -> None:
+        self._fetches.discard(fetch)
+        if not fetch.cancelled() and (error := fetch.exception()) is not None:
+            self._failure = error
+            self._has_steps.set()
+
+    # --- clocks ------------------------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        while True:
+            self._perform(self._reactor.on_tick(self._loop.time()))
+            await asyncio.sleep(TICK_S)
+
+    async def _flush_seen(self) -> None:
+        while True:
+            await asyncio.sleep(min(SEEN_FLUSH_S, self._config.heartbeat_interval_s))
+            if self._vitals:
+                self._submit([WorkerSeen(worker_id, vitals) for worker_id, vitals in self._vitals.items()])
+                self._vitals.clear()

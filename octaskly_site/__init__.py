@@ -1,0 +1,1 @@
+"""The composition: settings, urls and the dispatcher process. Nothing imports this package."""

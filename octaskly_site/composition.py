@@ -1,0 +1,249 @@
+"""Joins store, engine, listeners, beacon, web server and local worker into one process on one loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from django.conf import settings
+from django.db import connections
+
+from accounts_app.bootstrap import ensure_first_admin
+from dispatcher.config import ShellConfig
+from dispatcher.core.config import EngineConfig
+from dispatcher.shell.beacon import Beacon, lan_addresses
+from dispatcher.shell.handshake import ClusterFacts, Gatekeeper
+from dispatcher.shell.service import DispatcherService
+from dispatcher.shell.tcp_listener import TcpListener
+from dispatcher.shell.writer import StoreWriter
+from octaskly_site import env, status, web_server
+from octaskly_site.asgi import make_application
+from octaskly_site.database import prepare_database
+from octaskly_site.env import ConfigurationError
+from octaskly_site.local_worker import LocalWorker
+from octaskly_site.options import DispatcherOptions
+from octaskly_site.welcome import print_welcome
+from octaskly_wire import identity, tls
+from octaskly_wire.announcement import Announcement
+from octaskly_wire.limits import PROTOCOL_VERSION
+from octaskly_wire.vocabulary import SandboxLevel
+from tasks_app import signals as task_signals
+from tasks_app.dispatch_store import DispatchStore
+from workers_app import signals as worker_signals
+from workers_app.services import ClusterIdentity, WrongSecretKey, ensure_cluster
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is known before the loop starts."""
+
+    options: DispatcherOptions
+    cluster: ClusterIdentity
+    api_socket: socket.socket
+    admin: tuple[str, str | None]
+
+
+def run(options: DispatcherOptions) -> int:
+    """Run the dispatcher until it is told to stop; return the exit code."""
+    prepared = _prepare(options)
+    try:
+        return web_server.run(
+            make_application(options.threads), prepared.api_socket, lambda: _main(prepared)
+        )
+    finally:
+        prepared.api_socket.close()
+
+
+def _prepare(options: DispatcherOptions) -> Prepared:
+    # The ports first: a second dispatcher on the same database must not touch it.
+    try:
+        api_socket = web_server.open_listening_socket(options.api_host, options.api_port)
+    except OSError as error:
+        message = web_server.port_error(error, "--api-port", options.api_host, options.api_port)
+        raise ConfigurationError(message) from error
+    try:
+        web_server.open_listening_socket(options.bind, options.port).close()
+    except OSError as error:
+        message = web_server.port_error(error, "--port", options.bind, options.port)
+        raise ConfigurationError(message) from error
+    prepare_database(options.db_path)
+    try:
+        cluster = ensure_cluster(datetime.now(UTC))
+    except WrongSecretKey as error:
+        raise ConfigurationError(f"--secret-key: wrong secret key for {options.db_path}: {error}") from error
+    admin = ensure_first_admin(env.text("OCTASKLY_ADMIN_PASSWORD") or None)
+    connections.close_all()
+    _allow_hosts(options.api_host)
+    return Prepared(options, cluster, api_socket, admin)
+
+
+def _allow_hosts(api_host: str) -> None:
+    """Let the web server answer to this machine's own names, and to no other."""
+    hosts = {api_host, socket.gethostname(), f"{socket.gethostname()}.local"}
+    if api_host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        hosts.update(lan_addresses())
+    settings.ALLOWED_HOSTS.extend(hosts)
+
+
+async def _main(prepared: Prepared) -> int:
+    options = prepared.options
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(options.threads, thread_name_prefix="octaskly-pool"))
+    stop = StopSignals(loop)
+    store = DispatchStore()
+    writer = StoreWriter(store, loop)
+    writer.start()
+    engine_config = EngineConfig(
+        heartbeat_interval_s=settings.OCTASKLY_HEARTBEAT_S,
+        lease_s=settings.OCTASKLY_LEASE_S,
+        reconnect_grace_s=settings.OCTASKLY_RECONNECT_GRACE_S,
+    )
+    shell_config = ShellConfig(cluster_id=prepared.cluster.cluster_id, bind=options.bind, port=options.port)
+    service = DispatcherService(engine_config, store, writer)
+    leaf_key = identity.new_key()
+    leaf = identity.issue_dispatcher_certificate(
+        prepared.cluster.ca_certificate,
+        prepared.cluster.ca_key,
+        prepared.cluster.cluster_id,
+        leaf_key.public_key(),
+        datetime.now(UTC),
+    )
+    facts = ClusterFacts(
+        cluster_id=prepared.cluster.cluster_id,
+        ca_certificate=prepared.cluster.ca_certificate,
+        leaf_certificate=lambda: leaf,
+        heartbeat_interval_s=engine_config.heartbeat_interval_s,
+        lease_s=engine_config.lease_s,
+    )
+    listener = TcpListener(
+        shell_config,
+        tls.server_context(prepared.cluster.ca_certificate, leaf, leaf_key),
+        Gatekeeper(facts, store, writer),
+        service,
+    )
+    engine = asyncio.create_task(service.run(), name="engine")
+    async with _wishes_from_apps(loop, service), _beacon(prepared):
+        await listener.start()
+        status.set_probe(lambda: writer.is_healthy and not engine.done() and not stop.is_set)
+        local_worker = LocalWorker(options, prepared.cluster) if options.runs_local_worker else None
+        try:
+            if local_worker:
+                await local_worker.start()
+            await loop.run_in_executor(None, print_welcome, options, prepared.cluster, prepared.admin)
+            return await _until_stopped(engine, stop, local_worker)
+        finally:
+            service.drain()
+            if local_worker:
+                await local_worker.stop(options.drain_timeout_s, stop.second)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(10):
+                    await service.settle()
+            service.close_links()
+            await listener.stop()
+            engine.cancel()
+            await asyncio.gather(engine, return_exceptions=True)
+            await writer.stop()
+
+
+async def _until_stopped(
+    engine: asyncio.Task[None], stop: StopSignals, local_worker: LocalWorker | None
+) -> int:
+    """Wait for a signal, or for a part without which the dispatcher is of no use to fail."""
+    waiting = {engine, asyncio.create_task(stop.first.wait())}
+    if local_worker:
+        waiting.add(asyncio.create_task(local_worker.keep_running()))
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting - {engine}:
+            task.cancel()
+    if stop.is_set:
+        logger.info("Stopping: what runs on workers goes on and is taken over at the next start")
+        return 0
+    if engine.done() and (error := engine.exception()) is not None:
+        logger.critical("The engine failed", exc_info=error)
+    return 1
+
+
+class StopSignals:
+    """The first SIGINT or SIGTERM asks to drain, the second to stop at once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                loop.add_signal_handler(number, self._on_signal)
+            except NotImplementedError:  # Windows: loops take no signal handlers there.
+                signal.signal(number, lambda *_: loop.call_soon_threadsafe(self._on_signal))
+
+    @property
+    def is_set(self) -> bool:
+        """Return whether the dispatcher was asked to stop."""
+        return self.first.is_set()
+
+    def _on_signal(self) -> None:
+        (self.second if self.first.is_set() else self.first).set()
+
+
+@contextlib.asynccontextmanager
+async def _wishes_from_apps(loop: asyncio.AbstractEventLoop, service: DispatcherService) -> AsyncIterator[None]:
+    """Carry what the apps announce, on whatever thread, to the engine on its loop."""
+
+    def on_submitted(classes: set[tuple[str, bool]], **_: object) -> None:
+        wanted = {(SandboxLevel(sandbox), network) for sandbox, network in classes}
+        loop.call_soon_threadsafe(service.on_tasks_submitted, wanted)
+
+    def on_cancel(task_id: str, **_: object) -> None:
+        loop.call_soon_threadsafe(service.on_cancel_requested, task_id)
+
+    def on_worker(**_: object) -> None:
+        loop.call_soon_threadsafe(service.on_worker_changed)
+
+    receivers: list[tuple[object, Callable[..., None]]] = [
+        (task_signals.tasks_submitted, on_submitted),
+        (task_signals.cancel_requested, on_cancel),
+        (worker_signals.worker_changed, on_worker),
+    ]
+    for sender, receiver in receivers:
+        sender.connect(receiver, weak=False)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        for sender, receiver in receivers:
+            sender.disconnect(receiver)  # type: ignore[attr-defined]
+
+
+@contextlib.asynccontextmanager
+async def _beacon(prepared: Prepared) -> AsyncIterator[None]:
+    """Announce the dispatcher, where wished and possible; without it workers need --dispatcher-addr."""
+    options = prepared.options
+    if not options.announces_mdns:
+        yield
+        return
+    announcement = Announcement(
+        cluster_id=prepared.cluster.cluster_id,
+        port=options.port,
+        quic_port=options.quic_port,
+        protocol_versions=(PROTOCOL_VERSION,),
+        ca_digest_short=identity.ca_digest(prepared.cluster.ca_certificate).hex()[:8],
+    )
+    beacon = Beacon(announcement, options.bind)
+    try:
+        addresses = await beacon.start()
+        logger.info("Announced by mDNS on %s", ", ".join(addresses))
+    except Exception as error:  # noqa: BLE001 - zeroconf raises many kinds; the LAN hint is optional
+        logger.warning("Cannot announce by mDNS (%s); give workers --dispatcher-addr", error)
+    try:
+        yield
+    finally:
+        await beacon.stop()

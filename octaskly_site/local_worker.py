@@ -1,0 +1,101 @@
+"""Runs a worker on the dispatcher's own machine as a child process, and restarts it if it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from pathlib import Path
+
+from django.db import connections
+
+from octaskly_site.options import DispatcherOptions
+from workers_app.services import ClusterIdentity, create_join_token
+
+logger = logging.getLogger(__name__)
+
+RESTART_PAUSE_S = 2.0
+TOKEN_TTL_S = 600
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+class LocalWorker:
+    """The worker of --with-worker. It enrols with a token that only it sees."""
+
+    def __init__(self, options: DispatcherOptions, cluster: ClusterIdentity) -> None:
+        self._options = options
+        self._cluster = cluster
+        self._state_dir = options.db_path.parent / "local-worker"
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start the child, with a fresh join token when it has no identity for this cluster yet."""
+        environment = {name: value for name, value in os.environ.items() if name not in _KEPT_FROM_WORKER}
+        if not self._has_identity():
+            environment["OCTASKLY_JOIN_TOKEN"] = await asyncio.to_thread(_new_token)
+        bind = self._options.bind
+        host = "127.0.0.1" if bind in {"0.0.0.0", "::"} else bind  # noqa: S104 - compared, not bound
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "worker_node",
+            "--dispatcher-addr",
+            f"{host}:{self._options.port}",
+            "--state-dir",
+            str(self._state_dir),
+            "--min-sandbox",
+            "basic",
+            "--drain-timeout",
+            str(self._options.drain_timeout_s),
+            *(["--log-json"] if "--log-json" in sys.argv else []),
+            cwd=PROJECT_ROOT,
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            # Ctrl-C in the terminal is for the dispatcher, which then stops its worker in order.
+            start_new_session=True,
+        )
+
+    async def keep_running(self) -> None:
+        """Restart the child whenever it ends; returns only when the child cannot work at all (exit code 2)."""
+        while self._process is not None:
+            code = await self._process.wait()
+            if code == 2:  # noqa: PLR2004 - bad usage: a restart would end the same way
+                logger.critical("The local worker cannot run with its configuration")
+                return
+            logger.warning("The local worker ended with code %s, starting it again", code)
+            await asyncio.sleep(RESTART_PAUSE_S)
+            await self.start()
+
+    async def stop(self, drain_timeout_s: float, at_once: asyncio.Event) -> None:
+        """Let the child finish what runs, for so long at most; a second signal ends it now."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        hurry = asyncio.create_task(at_once.wait())
+        ended = asyncio.create_task(process.wait())
+        await asyncio.wait({hurry, ended}, timeout=drain_timeout_s + 10, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        await ended
+
+    def _has_identity(self) -> bool:
+        cluster_file = self._state_dir / "cluster_id"
+        with contextlib.suppress(OSError):
+            return cluster_file.read_text(encoding="ascii").strip() == self._cluster.cluster_id
+        return False
+
+
+_KEPT_FROM_WORKER = {"OCTASKLY_SECRET_KEY", "OCTASKLY_ADMIN_PASSWORD", "OCTASKLY_JOIN_TOKEN", "OCTASKLY_TOKEN"}
+
+
+def _new_token() -> str:
+    try:
+        return create_join_token(uses=1, ttl_s=TOKEN_TTL_S, auto_approve=True, actor=None)
+    finally:
+        connections.close_all()

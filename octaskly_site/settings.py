@@ -1,0 +1,143 @@
+"""Django settings, read from OCTASKLY_* variables. docs/configuration.md lists them all."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from accounts_app.conf import REST_FRAMEWORK, simple_jwt_settings
+from octaskly_site import env
+from octaskly_site.secret_key import derive_keys, read_or_create_secret
+from octaskly_wire.limits import HEARTBEAT_INTERVAL_S, LEASE_S, RECONNECT_GRACE_S
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DB_PATH = env.db_path()
+
+_keys = derive_keys(read_or_create_secret(DB_PATH.parent, env.text("OCTASKLY_SECRET_KEY")))
+SECRET_KEY = _keys.django
+OCTASKLY_AUDIT_KEY = _keys.audit
+OCTASKLY_CA_WRAPPING_KEY = _keys.ca_wrapping
+
+OCTASKLY_VERSION = "0.1.0"
+OCTASKLY_STARTED_AT_MONOTONIC = time.monotonic()
+OCTASKLY_DEFAULT_SANDBOX = env.text("OCTASKLY_DEFAULT_SANDBOX", "basic")
+OCTASKLY_MAX_QUEUED_TASKS = 1_000_000
+OCTASKLY_HEARTBEAT_S = env.number("OCTASKLY_HEARTBEAT_S", HEARTBEAT_INTERVAL_S, least=0.1, most=3600)
+OCTASKLY_LEASE_S = env.number("OCTASKLY_LEASE_S", LEASE_S, least=0.2, most=86400)
+OCTASKLY_RECONNECT_GRACE_S = env.number("OCTASKLY_RECONNECT_GRACE_S", RECONNECT_GRACE_S, least=0, most=86400)
+
+DEBUG = False
+# Names other than these are refused, against DNS rebinding; rundispatcher adds the machine's own.
+ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", *filter(None, env.text("OCTASKLY_ALLOWED_HOSTS").split(","))]
+ROOT_URLCONF = "octaskly_site.urls"
+ASGI_APPLICATION = "octaskly_site.asgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+APPEND_SLASH = False
+STATIC_URL = "/static/"
+LOGIN_URL = "/admin/login/"
+
+INSTALLED_APPS = [
+    "daphne",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "rest_framework",
+    "rest_framework_simplejwt",
+    "rest_framework_simplejwt.token_blacklist",
+    "django_filters",
+    "drf_spectacular",
+    "accounts_app",
+    "audit_app",
+    "workers_app",
+    "tasks_app",
+    "octaskly_site",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+WHITENOISE_USE_FINDERS = True  # No collectstatic step between a fresh clone and the admin's pages.
+WHITENOISE_AUTOREFRESH = False
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+SQLITE_INIT = """
+PRAGMA journal_mode=WAL;
+PRAGMA synchronous=FULL;
+PRAGMA foreign_keys=ON;
+PRAGMA temp_store=MEMORY;
+PRAGMA cache_size=-16000;
+"""
+
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(DB_PATH),
+        "CONN_MAX_AGE": 0,
+        "OPTIONS": {
+            # IMMEDIATE: a transaction that will write never finds at its end that another came first.
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 30,
+            "init_command": SQLITE_INIT,
+        },
+        # In memory would have no WAL and no second process: tests use a real file like everybody.
+        "TEST": {"NAME": str(DB_PATH.with_name(f"test-{DB_PATH.stem}.db"))},
+    }
+}
+
+CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Strict"
+CSRF_COOKIE_SAMESITE = "Strict"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 32 << 20
+"""Bytes of one request body: a list of 10,000 ordinary tasks fits."""
+
+REST_FRAMEWORK = REST_FRAMEWORK
+SIMPLE_JWT = simple_jwt_settings(_keys.jwt)
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Octaskly",
+    "DESCRIPTION": "Turns the machines on a LAN into one: submit shell commands, watch them, read what came of them.",
+    "VERSION": OCTASKLY_VERSION,
+    "OAS_VERSION": "3.1.1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+}
+
+LOGGING_CONFIG = None  # octaskly_site.logs sets up logging, from OCTASKLY_LOG.
+TESTING = "pytest" in sys.modules

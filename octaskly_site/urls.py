@@ -1,0 +1,34 @@
+"""All addresses of the web server."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import include, path, re_path
+from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from accounts_app.permissions import AnyoneSignedIn
+from octaskly_site.health import HealthView
+
+admin.site.site_header = "Octaskly"
+admin.site.site_title = "Octaskly"
+admin.site.index_title = "This cluster"
+
+urlpatterns = [
+    re_path(r"^$", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/", admin.site.urls),
+    re_path(r"^health/?$", HealthView.as_view(), name="health"),
+    path("api/v1/", include("accounts_app.urls")),
+    path("api/v1/", include("audit_app.urls")),
+    path("api/v1/", include("workers_app.urls")),
+    path("api/v1/", include("tasks_app.urls")),
+    re_path(
+        r"^api/v1/schema/?$", SpectacularAPIView.as_view(permission_classes=[AnyoneSignedIn]), name="schema"
+    ),
+    re_path(
+        r"^api/v1/docs/?$",
+        SpectacularSwaggerView.as_view(permission_classes=[AnyoneSignedIn], url_name="schema"),
+        name="docs",
+    ),
+    path("api/v1/session/", include("rest_framework.urls")),
+]

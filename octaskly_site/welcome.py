@@ -1,0 +1,44 @@
+"""What the operator reads when the dispatcher is up: the address, the first login, how to join a machine."""
+
+from __future__ import annotations
+
+import sys
+
+from django.db import connections
+
+from dispatcher.shell.beacon import lan_addresses
+from octaskly_site.options import DispatcherOptions
+from workers_app.services import ClusterIdentity, create_join_token
+
+JOIN_TTL_S = 3600
+
+
+def print_welcome(options: DispatcherOptions, cluster: ClusterIdentity, admin: tuple[str, str | None]) -> None:
+    """Print it on stdout. The join line carries a token for one machine and one hour."""
+    try:
+        token = create_join_token(uses=1, ttl_s=JOIN_TTL_S, auto_approve=True, actor=None)
+    finally:
+        connections.close_all()
+    is_any = options.bind in {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
+    address = next(iter(lan_addresses()), "127.0.0.1") if is_any else options.bind
+    username, password = admin
+    shown = "127.0.0.1" if options.api_host in {"0.0.0.0", "::"} else options.api_host  # noqa: S104
+    lines = [
+        f"Octaskly dispatcher ready   cluster {cluster.cluster_id[:8]}, database {options.db_path}",
+        "",
+        f"  Web        http://{shown}:{options.api_port}/admin/",
+        f"  API        http://{shown}:{options.api_port}/api/v1/",
+    ]
+    if password:
+        lines.append(f"  Login      {username} / {password}   (shown this once)")
+    else:
+        lines.append(f"  Login      {username}")
+    lines += [
+        "",
+        "  Join another machine (this token serves one machine, for one hour):",
+        f"    python -m worker_node --dispatcher-addr {address}:{options.port} --min-sandbox basic"
+        f" --join-token {token}",
+        "",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,1 @@
+"""The protocol between dispatcher and workers: messages, codec, framing, identity. No I/O."""

@@ -1,0 +1,43 @@
+"""Protocol numbers, each with its unit and its reason."""
+
+from __future__ import annotations
+
+from typing import Final
+
+PROTOCOL_VERSION: Final = 1
+"""Raised when a message changes in a way an older peer cannot read."""
+
+MAX_FRAME_BYTES: Final = 1 << 20
+"""Cap of one frame's payload. A larger announced length closes the link before anything is buffered."""
+
+MAX_UNAUTHENTICATED_FRAME_BYTES: Final = 8 << 10
+"""Cap before AUTH: a certificate request and a certificate fit, a memory attack does not."""
+
+MAX_CHUNK_BYTES: Final = 256 << 10
+"""Cap of one piece of output, so that bulk never delays a heartbeat for long."""
+
+MAX_INLINE_OUTPUT_BYTES: Final = 64 << 10
+"""Output up to this size rides inside AttemptFinished; more goes ahead of it in chunks."""
+
+MAX_OUTPUT_BYTES: Final = 1 << 20
+"""Kept bytes a stream: half from the head, half from the tail. What lies between is counted only."""
+
+MAX_COMMAND_BYTES: Final = 65_536
+
+MAX_DEPTH: Final = 32
+"""Nesting allowed in a decoded message."""
+
+HEARTBEAT_INTERVAL_S: Final = 5.0
+LEASE_S: Final = 30.0
+"""Silence after which an attempt's state is unknown: six missed heartbeats."""
+
+RECONNECT_GRACE_S: Final = 60.0
+"""How long an unknown attempt is waited for before it is queued again."""
+
+HANDSHAKE_TIMEOUT_S: Final = 10.0
+"""TLS, ENROL and AUTH together must end within this, or the peer is dropped."""
+
+CANCEL_GRACE_S: Final = 5.0
+"""Between TERM and KILL for a command that is cancelled or over its time."""
+
+DEFAULT_PORT: Final = 5555

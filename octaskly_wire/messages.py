@@ -1,0 +1,319 @@
+"""Every message of protocol version 1, in two closed families: FromWorker and ToWorker.
+
+Commands are imperative (`AssignAttempt`), facts are past tense (`AttemptStarted`). Unknown fields are
+refused. Times are seconds unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from octaskly_wire.limits import MAX_CHUNK_BYTES, MAX_COMMAND_BYTES, MAX_INLINE_OUTPUT_BYTES
+from octaskly_wire.vocabulary import (
+    Admission,
+    Enforcement,
+    FailureReason,
+    HeldPhase,
+    OutputStream,
+    RefusalCode,
+    RejectionReason,
+    SandboxLevel,
+)
+
+ShortText = Annotated[str, msgspec.Meta(max_length=255)]
+LongText = Annotated[str, msgspec.Meta(max_length=4096)]
+Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
+Nonce = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Certificate = Annotated[bytes, msgspec.Meta(min_length=1, max_length=4096)]
+"""DER."""
+
+
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of what messages are made of."""
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag=True):
+    """Base of what travels in a frame of its own; tagged by its class name."""
+
+
+# --- parts -----------------------------------------------------------------------------------------
+
+
+class Limits(Part, frozen=True):
+    """Resource limits of one attempt. None means: what the worker gives by default."""
+
+    memory_mb: Count | None = None
+    cpu_seconds: Count | None = None
+    processes: Count | None = None
+    open_files: Count | None = None
+    disk_mb: Count | None = None
+
+
+class LevelProof(Part, frozen=True):
+    """One sandbox level that the worker proved at start, and how."""
+
+    level: SandboxLevel
+    backend: ShortText
+    gaps: Annotated[list[ShortText], msgspec.Meta(max_length=64)] = []
+
+
+class Vitals(Part, frozen=True):
+    """Load of the worker's machine at one moment."""
+
+    cpu_percent: float
+    memory_total_bytes: Count
+    memory_available_bytes: Count
+    disk_free_bytes: Count
+    load_1m: float
+
+
+class HeldAttempt(Part, frozen=True):
+    """An attempt that a connecting worker still has in hand."""
+
+    attempt_id: Identifier
+    phase: HeldPhase
+
+
+class CapturedOutput(Part, frozen=True):
+    """What was kept of one output stream.
+
+    `total_bytes` counts all that the command wrote, `kept_bytes` what is delivered. With `data` None the
+    bytes went ahead in OutputChunks. When `is_truncated`, head and tail are joined by a marker line.
+    """
+
+    total_bytes: Count = 0
+    kept_bytes: Count = 0
+    is_truncated: bool = False
+    data: Annotated[bytes, msgspec.Meta(max_length=MAX_INLINE_OUTPUT_BYTES)] | None = b""
+
+
+class OutcomeReport(Part, frozen=True):
+    """How an attempt ended, as the worker saw it.
+
+    `failure_reason` None means exit code 0. `exit_code` is None when the command did not exit by itself.
+    """
+
+    failure_reason: FailureReason | None
+    exit_code: int | None
+    duration_ms: Count
+    sandbox: SandboxLevel
+    backend: ShortText
+    signal: int | None = None
+    cpu_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    max_rss_bytes: Count = 0
+    limits: dict[ShortText, Enforcement] = {}
+    detail: LongText = ""
+    stdout: CapturedOutput = CapturedOutput()
+    stderr: CapturedOutput = CapturedOutput()
+
+
+# --- from the worker -------------------------------------------------------------------------------
+
+
+class FetchCa(Message, frozen=True):
+    """Ask for the CA certificate, to compare it with the pin in the join token. Needs no identity."""
+
+
+class Enrol(Message, frozen=True):
+    """Use a join token. Of the certificate request only the public key is taken."""
+
+    protocol_version: int
+    token_id: Identifier
+    secret: Annotated[str, msgspec.Meta(max_length=64)]
+    certificate_request: Certificate
+    name: ShortText
+
+
+class Hello(Message, frozen=True):
+    """Open a session. `boot_id` is new at every start of the worker process."""
+
+    protocol_version: int
+    worker_id: Identifier
+    boot_id: Identifier
+    nonce: Nonce
+    software_version: ShortText
+
+
+class Auth(Message, frozen=True):
+    """Answer a Challenge: the certificate and an Ed25519 signature over the transcript (`auth.py`)."""
+
+    certificate: Certificate
+    signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+
+
+class Register(Message, frozen=True):
+    """Say what the worker can do and still holds; the first message after Welcome."""
+
+    name: ShortText
+    slots: Annotated[int, msgspec.Meta(ge=1, le=4096)]
+    levels: Annotated[list[LevelProof], msgspec.Meta(max_length=8)]
+    allows_network: bool
+    is_draining: bool
+    platform: ShortText
+    cpu_count: Count
+    memory_total_bytes: Count
+    held: Annotated[list[HeldAttempt], msgspec.Meta(max_length=16384)] = []
+
+
+class Heartbeat(Message, frozen=True):
+    """Proof of life; renews the leases of the attempts it names."""
+
+    sequence: Count
+    vitals: Vitals
+    attempt_ids: Annotated[list[Identifier], msgspec.Meta(max_length=16384)]
+
+
+class AttemptStarted(Message, frozen=True):
+    """The command's process exists."""
+
+    attempt_id: Identifier
+
+
+class OutputChunk(Message, frozen=True):
+    """A piece of kept output, sent in order before the AttemptFinished it belongs to."""
+
+    attempt_id: Identifier
+    stream: OutputStream
+    offset: Count
+    data: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_CHUNK_BYTES)]
+
+
+class AttemptFinished(Message, frozen=True):
+    """The attempt ended. Sent again after every reconnect until AcknowledgeOutcome comes."""
+
+    attempt_id: Identifier
+    report: OutcomeReport
+
+
+class AttemptRejected(Message, frozen=True):
+    """The worker hands the attempt back; its command never ran."""
+
+    attempt_id: Identifier
+    reason: RejectionReason
+    detail: LongText = ""
+
+
+class DrainStarted(Message, frozen=True):
+    """The worker was told to stop: it finishes what runs and takes nothing new."""
+
+
+# --- to the worker ---------------------------------------------------------------------------------
+
+
+class CaBundle(Message, frozen=True):
+    """Answer to FetchCa."""
+
+    cluster_id: Identifier
+    certificate: Certificate
+
+
+class Enrolled(Message, frozen=True):
+    """Answer to Enrol: the worker's id and certificate."""
+
+    worker_id: Identifier
+    cluster_id: Identifier
+    certificate: Certificate
+    admission: Admission
+
+
+class Challenge(Message, frozen=True):
+    """Answer to Hello; the nonce serves once."""
+
+    cluster_id: Identifier
+    nonce: Nonce
+
+
+class Welcome(Message, frozen=True):
+    """The session stands. Only now is the worker connected."""
+
+    admission: Admission
+    heartbeat_interval_s: float
+    lease_s: float
+
+
+class Refused(Message, frozen=True):
+    """The dispatcher closes the link after this. With `is_final` a retry cannot help."""
+
+    code: RefusalCode
+    detail: LongText
+    is_final: bool
+
+
+class AssignAttempt(Message, frozen=True):
+    """Run a command once. `attempt_id` is the fencing token: task id, dot, attempt number."""
+
+    attempt_id: Identifier
+    task_id: Identifier
+    command: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_COMMAND_BYTES)]
+    timeout_s: Annotated[int, msgspec.Meta(ge=1)]
+    sandbox: SandboxLevel
+    allows_network: bool
+    env: dict[str, str] = {}
+    limits: Limits = Limits()
+
+
+class CancelAttempt(Message, frozen=True):
+    """Kill the command's whole process tree. With `discard` no outcome is wanted."""
+
+    attempt_id: Identifier
+    discard: bool = False
+
+
+class AcknowledgeOutcome(Message, frozen=True):
+    """The outcome is committed; the worker may forget it."""
+
+    attempt_id: Identifier
+
+
+class HeartbeatAck(Message, frozen=True):
+    """Echo of a heartbeat: the dispatcher lives."""
+
+    sequence: Count
+
+
+class AdmissionChanged(Message, frozen=True):
+    """The worker's place on the whitelist changed."""
+
+    admission: Admission
+    detail: LongText = ""
+
+
+class Drain(Message, frozen=True):
+    """Take nothing new; what runs goes on."""
+
+
+class Resume(Message, frozen=True):
+    """Take work again."""
+
+
+FromWorker = (
+    FetchCa
+    | Enrol
+    | Hello
+    | Auth
+    | Register
+    | Heartbeat
+    | AttemptStarted
+    | OutputChunk
+    | AttemptFinished
+    | AttemptRejected
+    | DrainStarted
+)
+
+ToWorker = (
+    CaBundle
+    | Enrolled
+    | Challenge
+    | Welcome
+    | Refused
+    | AssignAttempt
+    | CancelAttempt
+    | AcknowledgeOutcome
+    | HeartbeatAck
+    | AdmissionChanged
+    | Drain
+    | Resume
+)

@@ -1,0 +1,144 @@
+"""What may be said when: the protocol's phases, on both ends, without I/O.
+
+Theory of operation. A dispatcher's session begins in GREETING, where a peer without identity may ask for the
+CA or enrol, or say Hello. Hello leads to PROVING, where only Auth may come. The shell checks the proof and
+calls `open`, which leads to OPEN: the first message there must be Register, then run-time messages flow.
+The worker's session mirrors this; Welcome opens it. Before OPEN frames are capped far lower.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from octaskly_wire.codec import Codec, decode_from_worker, decode_to_worker, encode
+from octaskly_wire.errors import MalformedFrame, UnexpectedMessage
+from octaskly_wire.framing import FrameDecoder, encode_frame
+from octaskly_wire.limits import MAX_FRAME_BYTES, MAX_UNAUTHENTICATED_FRAME_BYTES
+from octaskly_wire.messages import (
+    AcknowledgeOutcome,
+    AdmissionChanged,
+    AssignAttempt,
+    AttemptFinished,
+    AttemptRejected,
+    AttemptStarted,
+    Auth,
+    CaBundle,
+    CancelAttempt,
+    Challenge,
+    Drain,
+    DrainStarted,
+    Enrol,
+    Enrolled,
+    FetchCa,
+    FromWorker,
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    OutputChunk,
+    Refused,
+    Register,
+    Resume,
+    ToWorker,
+    Welcome,
+)
+
+
+class Phase(StrEnum):
+    """How far a session has come."""
+
+    GREETING = "greeting"
+    PROVING = "proving"
+    REGISTERING = "registering"
+    OPEN = "open"
+    OVER = "over"
+
+
+_FROM_WORKER: Final[dict[Phase, tuple[type, ...]]] = {
+    Phase.GREETING: (FetchCa, Enrol, Hello),
+    Phase.PROVING: (Auth,),
+    Phase.REGISTERING: (Register,),
+    Phase.OPEN: (Heartbeat, AttemptStarted, OutputChunk, AttemptFinished, AttemptRejected, DrainStarted),
+    Phase.OVER: (),
+}
+
+_TO_WORKER: Final[dict[Phase, tuple[type, ...]]] = {
+    Phase.GREETING: (CaBundle, Enrolled, Challenge, Refused),
+    Phase.PROVING: (Welcome, Refused),
+    Phase.OPEN: (
+        AssignAttempt, CancelAttempt, AcknowledgeOutcome, HeartbeatAck, AdmissionChanged, Drain, Resume, Refused,
+    ),
+    Phase.OVER: (),
+}  # fmt: skip
+
+
+class DispatcherSession:
+    """The dispatcher's end of one link."""
+
+    def __init__(self) -> None:
+        self.phase = Phase.GREETING
+        self.codec = Codec.MSGPACK
+        self._codec_is_known = False
+        self._decoder = FrameDecoder(MAX_UNAUTHENTICATED_FRAME_BYTES)
+
+    def feed(self, data: bytes) -> list[FromWorker]:
+        """Return the messages that are complete; raises WireError on anything out of order."""
+        messages = []
+        for codec, payload in self._decoder.feed(data):
+            if not self._codec_is_known:
+                self.codec, self._codec_is_known = codec, True
+            elif codec is not self.codec:
+                raise MalformedFrame("the peer changed its codec")
+            message = decode_from_worker(payload, codec)
+            if not isinstance(message, _FROM_WORKER[self.phase]):
+                raise UnexpectedMessage(f"{type(message).__name__} while {self.phase.value}")
+            if isinstance(message, Hello):
+                self.phase = Phase.PROVING
+            elif isinstance(message, FetchCa | Enrol | Auth):
+                # After Auth nothing may come before the answer to it.
+                self.phase = Phase.OVER
+            elif isinstance(message, Register):
+                self.phase = Phase.OPEN
+            messages.append(message)
+        return messages
+
+    def open(self) -> None:
+        """Let the proven worker register and speak freely."""
+        self.phase = Phase.REGISTERING
+        self._decoder.max_frame_bytes = MAX_FRAME_BYTES
+
+    def encode(self, message: ToWorker) -> bytes:
+        """Return the frame of a message, in the codec the worker chose."""
+        return encode_frame(self.codec, encode(message, self.codec))
+
+
+class WorkerSession:
+    """The worker's end of one link."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.phase = Phase.GREETING
+        self.codec = codec
+        self._decoder = FrameDecoder(MAX_UNAUTHENTICATED_FRAME_BYTES)
+
+    def feed(self, data: bytes) -> list[ToWorker]:
+        """Return the messages that are complete; raises WireError on anything out of order."""
+        messages = []
+        for codec, payload in self._decoder.feed(data):
+            if codec is not self.codec:
+                raise MalformedFrame("the dispatcher answered in another codec")
+            message = decode_to_worker(payload, codec)
+            if not isinstance(message, _TO_WORKER[self.phase]):
+                raise UnexpectedMessage(f"{type(message).__name__} while {self.phase.value}")
+            if isinstance(message, Challenge):
+                self.phase = Phase.PROVING
+            elif isinstance(message, Welcome):
+                self.phase = Phase.OPEN
+                self._decoder.max_frame_bytes = MAX_FRAME_BYTES
+            elif isinstance(message, CaBundle | Enrolled | Refused):
+                self.phase = Phase.OVER
+            messages.append(message)
+        return messages
+
+    def encode(self, message: FromWorker) -> bytes:
+        """Return the frame of a message."""
+        return encode_frame(self.codec, encode(message, self.codec))

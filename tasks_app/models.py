@@ -1,0 +1,161 @@
+"""Tables of what was asked and what came of it: `tasks`, `results`, and remembered idempotency keys."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+
+from octaskly_wire.vocabulary import FailureReason, SandboxLevel
+
+
+class TaskStatus(models.TextChoices):
+    """The public states of a task; `transitions.py` says which step may follow which."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class AttemptState(models.TextChoices):
+    """How far one execution has come."""
+
+    ASSIGNED = "assigned"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+class AttemptOutcome(models.TextChoices):
+    """How an ended attempt ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    REJECTED = "rejected"
+
+
+SANDBOX_CHOICES = [(level.value, level.value) for level in SandboxLevel]
+FAILURE_CHOICES = [(reason.value, reason.value) for reason in FailureReason]
+
+
+class Task(models.Model):
+    """One command somebody asked for, with the outcome of its latest attempt.
+
+    `id` grows with time, so that (priority descending, id) is the order of the queue. A task whose
+    `assigned_at` is set has a live attempt: number `attempt`, on worker `worker_id`.
+    """
+
+    id = models.CharField(primary_key=True, max_length=36, editable=False)
+    command = models.TextField()
+    name = models.CharField(max_length=255, blank=True, default="")
+    status = models.CharField(max_length=10, choices=TaskStatus.choices, default=TaskStatus.QUEUED)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="tasks")
+    priority = models.SmallIntegerField(default=0)
+    timeout_s = models.PositiveIntegerField(default=3600, help_text="seconds")
+    max_retries = models.PositiveSmallIntegerField(default=0)
+    sandbox = models.CharField(max_length=12, choices=SANDBOX_CHOICES)
+    network = models.BooleanField(default=False)
+    env = models.JSONField(default=dict, blank=True)
+    inputs = models.JSONField(default=list, blank=True)
+    outputs = models.JSONField(default=list, blank=True)
+    limits = models.JSONField(default=dict, blank=True)
+
+    worker_id = models.CharField(max_length=36, null=True, blank=True)
+    attempt = models.PositiveIntegerField(default=0, help_text="number of the latest attempt, 0 before the first")
+    failures = models.PositiveSmallIntegerField(default=0, help_text="attempts that ended by the command's own fault")
+    losses = models.PositiveSmallIntegerField(default=0, help_text="attempts that ended because their worker was lost")
+    created_at = models.DateTimeField()
+    available_at = models.DateTimeField(help_text="not given to a worker before this time")
+    assigned_at = models.DateTimeField(null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    completed_at = models.DateTimeField(null=True, blank=True)
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+
+    exit_code = models.IntegerField(null=True, blank=True)
+    duration_ms = models.BigIntegerField(null=True, blank=True)
+    failure_reason = models.CharField(max_length=20, choices=FAILURE_CHOICES, null=True, blank=True)
+    stdout = models.TextField(blank=True, default="", help_text="first and last 32 KiB")
+    stderr = models.TextField(blank=True, default="", help_text="first and last 32 KiB")
+    stdout_truncated = models.BooleanField(default=False)
+    stderr_truncated = models.BooleanField(default=False)
+
+    class Meta:
+        db_table = "tasks"
+        ordering: ClassVar = ["-id"]
+        indexes: ClassVar = [
+            models.Index(
+                "sandbox", "network", models.F("priority").desc(), "id",
+                condition=models.Q(status="queued", assigned_at=None, cancel_requested_at=None),
+                name="tasks_ready",
+            ),
+            models.Index("worker_id", "id", condition=models.Q(assigned_at__isnull=False), name="tasks_live"),
+            models.Index("status", "id", name="tasks_status"),
+            models.Index("owner", "status", "id", name="tasks_owner"),
+            models.Index("priority", "id", name="tasks_priority"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name or self.id
+
+
+class Result(models.Model):
+    """One attempt of a task and how it ended. The engine owns these rows."""
+
+    attempt_id = models.CharField(primary_key=True, max_length=48, help_text="task id, dot, attempt number")
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="results", db_index=False)
+    attempt = models.PositiveIntegerField()
+    worker_id = models.CharField(max_length=36)
+    state = models.CharField(max_length=10, choices=AttemptState.choices, default=AttemptState.ASSIGNED)
+    outcome = models.CharField(max_length=10, choices=AttemptOutcome.choices, null=True, blank=True)
+    failure_reason = models.CharField(max_length=20, null=True, blank=True)
+    detail = models.TextField(blank=True, default="")
+    is_superseded = models.BooleanField(default=False, help_text="a late outcome came after the attempt was given up")
+    exit_code = models.IntegerField(null=True, blank=True)
+    signal = models.IntegerField(null=True, blank=True)
+    duration_ms = models.BigIntegerField(null=True, blank=True)
+    assigned_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True, blank=True)
+    completed_at = models.DateTimeField(null=True, blank=True)
+    cpu_seconds = models.FloatField(null=True, blank=True)
+    max_rss_bytes = models.BigIntegerField(null=True, blank=True)
+    sandbox_level = models.CharField(max_length=12, blank=True, default="")
+    sandbox_backend = models.CharField(max_length=64, blank=True, default="")
+    limits = models.JSONField(default=dict, blank=True, help_text="limit -> kernel or polled")
+    stdout_bytes = models.BigIntegerField(default=0, help_text="all the command wrote")
+    stderr_bytes = models.BigIntegerField(default=0, help_text="all the command wrote")
+    stdout_truncated = models.BooleanField(default=False)
+    stderr_truncated = models.BooleanField(default=False)
+    # Last, so that reading the columns above does not walk the overflow pages of these.
+    stdout = models.BinaryField(default=b"")
+    stderr = models.BinaryField(default=b"")
+
+    class Meta:
+        db_table = "results"
+        ordering: ClassVar = ["task_id", "attempt"]
+        constraints: ClassVar = [models.UniqueConstraint("task", "attempt", name="results_once")]
+        indexes: ClassVar = [models.Index("worker_id", "assigned_at", name="results_worker")]
+
+    def __str__(self) -> str:
+        return self.attempt_id
+
+
+class IdempotencyKey(models.Model):
+    """A client's promise that a repeated POST is the same request; remembered for 24 hours."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    key = models.CharField(max_length=255)
+    body_sha256 = models.CharField(max_length=64)
+    task_ids = models.JSONField()
+    is_list = models.BooleanField()
+    created_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        db_table = "idempotency_keys"
+        constraints: ClassVar = [models.UniqueConstraint("owner", "key", name="idempotency_once")]
+
+    def __str__(self) -> str:
+        return self.key

@@ -1,0 +1,54 @@
+"""What the engine writes about workers: links, load readings, refused peers. Called within its transaction."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from audit_app.trail import AuditEvent
+from dispatcher.ports import WorkerConnected, WorkerDisconnected, WorkerRefused, WorkerSeen
+from workers_app.models import Worker
+
+EngineRecord = WorkerConnected | WorkerSeen | WorkerDisconnected | WorkerRefused
+
+
+def mark_all_disconnected() -> None:
+    """Forget the links of a dispatcher that stopped."""
+    Worker.objects.filter(is_connected=True).update(is_connected=False)
+
+
+def write(item: EngineRecord, now: datetime) -> list[AuditEvent]:
+    """Write one record and return what the audit should say of it."""
+    match item:
+        case WorkerConnected():
+            registration = item.registration
+            Worker.objects.filter(id=item.worker_id).update(
+                name=registration.name,
+                is_connected=True,
+                connected_at=now,
+                last_seen_at=now,
+                boot_id=item.boot_id,
+                address=item.address,
+                transport=item.transport,
+                software_version=item.software_version,
+                platform=registration.platform,
+                slots=registration.slots,
+                cpu_count=registration.cpu_count,
+                memory_total_bytes=registration.memory_total_bytes,
+                allows_network=registration.allows_network,
+                levels=[msgspec.to_builtins(proof) for proof in registration.levels],
+            )
+            details = {"address": item.address, "transport": item.transport, "boot_id": item.boot_id}
+            return [AuditEvent("worker_connected", "engine", item.worker_id, "", details)]
+        case WorkerSeen():
+            Worker.objects.filter(id=item.worker_id).update(
+                last_seen_at=now, vitals=msgspec.to_builtins(item.vitals)
+            )
+            return []
+        case WorkerDisconnected():
+            Worker.objects.filter(id=item.worker_id).update(is_connected=False)
+            return [AuditEvent("worker_disconnected", "engine", item.worker_id, "", {"detail": item.detail})]
+        case WorkerRefused():
+            details = {"address": item.address, "code": item.code.value, "detail": item.detail}
+            return [AuditEvent("worker_refused", "engine", item.worker_id, "", details)]

@@ -1,0 +1,41 @@
+"""Clusters of real programs for the acceptance tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster import Cluster
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark everything in this folder."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.acceptance)
+
+
+@pytest.fixture
+def new_cluster(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
+    """Makes clusters that are not started yet; all end with the test."""
+    clusters: list[Cluster] = []
+
+    def make(**variables: str) -> Cluster:
+        folder = tmp_path / f"cluster-{len(clusters)}"
+        folder.mkdir()
+        clusters.append(Cluster(folder, **variables))
+        return clusters[-1]
+
+    yield make
+    for cluster in clusters:
+        cluster.close()
+
+
+@pytest.fixture
+def cluster(new_cluster: Callable[..., Cluster]) -> Cluster:
+    """A started dispatcher without workers, lease times shortened."""
+    cluster = new_cluster()
+    cluster.start_dispatcher()
+    return cluster

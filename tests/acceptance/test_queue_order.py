@@ -1,0 +1,71 @@
+"""What runs when: priority, then age; retries with a pause; and a reason for everything that waits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support.cluster import Cluster
+from tests.support.wait import wait_until
+
+
+def test_higher_priority_first_then_first_come(cluster: Cluster, tmp_path: Path) -> None:
+    """One slot takes the queue by priority, and equals in the order of their submission."""
+    log = tmp_path / "order"
+    wanted = [("a", 0), ("b", -100), ("c", 100), ("d", 0), ("e", 5), ("f", 100)]
+    ids = [cluster.api.submit(f"echo {name} >> {log}", priority=priority) for name, priority in wanted]
+    cluster.start_worker("alpha", slots=1)
+    cluster.wait_ended(*ids)
+    assert log.read_text().split() == ["c", "f", "e", "a", "d", "b"]
+
+
+def test_a_failing_command_is_tried_again_as_often_as_asked(cluster: Cluster, tmp_path: Path) -> None:
+    """max_retries counts the command's own failures; each attempt keeps its row."""
+    cluster.start_worker("alpha")
+    stubborn = cluster.api.submit("exit 9", max_retries=1)
+    flaky = cluster.api.submit(f"[ -e {tmp_path}/seen ] || {{ touch {tmp_path}/seen; exit 1; }}", max_retries=3)
+    first, second = cluster.wait_ended(stubborn, flaky)
+    assert (first["status"], first["exit_code"], first["attempt"]) == ("failed", 9, 2)
+    assert (second["status"], second["exit_code"], second["attempt"]) == ("completed", 0, 2)
+    assert [attempt["exit_code"] for attempt in cluster.api.attempts(flaky)] == [1, 0]
+
+
+def test_retry_on_wish_runs_an_ended_task_again(cluster: Cluster, tmp_path: Path) -> None:
+    """POST retry queues an ended task; its attempts go on counting. A task that has not ended is a 409."""
+    cluster.start_worker("alpha")
+    task_id = cluster.api.submit(f"echo x >> {tmp_path}/marks; wc -l < {tmp_path}/marks")
+    [task] = cluster.wait_ended(task_id)
+    assert task["stdout"].strip() == "1"
+    cluster.api.post(f"tasks/{task_id}/retry")
+    [task] = cluster.wait_ended(task_id)
+    assert (task["stdout"].strip(), task["attempt"]) == ("2", 2)
+    waiting = cluster.api.submit("echo", sandbox="strict")
+    assert cluster.api.http.post(f"/api/v1/tasks/{waiting}/retry").status_code == 409
+
+
+def test_a_level_nobody_proves_waits_and_says_why(cluster: Cluster) -> None:
+    """A strict task is never run weaker: it stays queued, and /why names the worker and the level."""
+    cluster.start_worker("alpha")
+    cluster.wait_connected("alpha")
+    strict = cluster.api.submit("echo safe", sandbox="strict")
+    basic = cluster.api.submit("echo plain")
+    cluster.wait_ended(basic)
+    assert cluster.api.task(strict)["status"] == "queued"
+    why = str(cluster.api.get(f"tasks/{strict}/why"))
+    assert "alpha" in why or cluster.api.worker_named("alpha")["id"] in why
+    assert "strict" in why or "sandbox" in why
+
+
+def test_a_thousand_short_tasks_all_end_once(cluster: Cluster) -> None:
+    """Nothing is lost, doubled or left behind in a larger heap of work on two workers."""
+    cluster.start_worker("alpha", slots=4)
+    cluster.start_worker("beta", slots=4)
+    cluster.wait_connected("alpha", "beta")
+    cluster.api.post("tasks", [{"command": f"echo {n}"} for n in range(1000)])
+    done = "SELECT count(*) FROM tasks WHERE status = 'completed' AND attempt = 1"
+
+    wait_until(lambda: cluster.rows(done) == [(1000,)], "all completed", timeout_s=90, describe=cluster.describe)
+    assert cluster.rows("SELECT count(*), count(DISTINCT task_id) FROM results") == [(1000, 1000)]
+    assert cluster.rows("SELECT count(DISTINCT stdout) FROM tasks") == [(1000,)]
+    stats = cluster.api.get("stats")
+    assert stats["tasks"]["completed"] == 1000
+    assert stats["workers"]["total"] == 2

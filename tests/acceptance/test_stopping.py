@@ -1,0 +1,72 @@
+"""How programs end: the first signal drains, the second does not wait; both leave nothing behind."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from tests.support.cluster import Cluster
+from tests.support.programs import process_exists
+from tests.support.wait import wait_until
+
+
+def test_a_worker_told_to_stop_finishes_what_runs(cluster: Cluster, tmp_path: Path) -> None:
+    """SIGTERM: no new task, the running one ends and is recorded, exit code 0."""
+    gate = tmp_path / "gate"
+    worker = cluster.start_worker("alpha", slots=1)
+    cluster.wait_connected("alpha")
+    running = cluster.api.submit(f"while [ ! -e {gate} ]; do sleep 0.05; done; echo finished")
+    cluster.wait_status(running, "running")
+    worker.ask_to_stop()
+    wait_until(
+        lambda: cluster.api.worker_named("alpha")["is_draining"], "the drain is announced", describe=cluster.describe
+    )
+    waiting = cluster.api.submit("echo not here")
+    gate.touch()
+    assert worker.wait() == 0
+    task = cluster.api.task(running)
+    assert (task["status"], task["stdout"], task["attempt"]) == ("completed", "finished\n", 1)
+    assert cluster.api.task(waiting)["status"] == "queued"
+    assert cluster.rows("SELECT max(losses) FROM tasks") == [(0,)]
+
+
+def test_a_second_signal_ends_a_worker_at_once(cluster: Cluster, tmp_path: Path) -> None:
+    """Two SIGTERMs: the command is killed, not waited for, and the task is queued again."""
+    pids = tmp_path / "pid"
+    worker = cluster.start_worker("alpha", slots=1)
+    cluster.wait_connected("alpha")
+    task_id = cluster.api.submit(f"echo $$ > {pids}; sleep 300")
+    wait_until(lambda: pids.exists() and pids.read_text().strip(), "the command runs", describe=cluster.describe)
+    worker.ask_to_stop()
+    wait_until(
+        lambda: cluster.api.worker_named("alpha")["is_draining"], "the drain is announced", describe=cluster.describe
+    )
+    assert worker.is_running
+    worker.ask_to_stop()
+    worker.wait(10)
+    wait_until(lambda: not process_exists(int(pids.read_text())), "the command is gone", describe=cluster.describe)
+    cluster.wait_status(task_id, "queued")
+
+
+def test_the_dispatcher_ends_well_on_both_signals(new_cluster) -> None:
+    """SIGTERM and SIGINT each end an idle dispatcher with exit code 0, quickly, and free its ports."""
+    cluster = new_cluster()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        dispatcher = cluster.start_dispatcher()
+        dispatcher.process.send_signal(number)
+        assert dispatcher.wait(10) == 0
+
+
+def test_the_local_worker_ends_with_its_dispatcher(new_cluster, tmp_path: Path) -> None:
+    """Two signals end the dispatcher, its local worker and what runs there."""
+    cluster = new_cluster()
+    cluster.start_dispatcher("--with-worker")
+    pids = tmp_path / "pid"
+    cluster.api.submit(f"echo $$ > {pids}; sleep 300")
+    wait_until(lambda: pids.exists() and pids.read_text().strip(), "the command runs", describe=cluster.describe)
+    assert cluster.dispatcher is not None
+    cluster.dispatcher.ask_to_stop()
+    wait_until(lambda: "topping" in cluster.dispatcher.stderr, "it drains", describe=cluster.describe)
+    cluster.dispatcher.ask_to_stop()
+    cluster.dispatcher.wait(30)
+    wait_until(lambda: not process_exists(int(pids.read_text())), "the command is gone", describe=cluster.describe)

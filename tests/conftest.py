@@ -1,0 +1,29 @@
+"""Turns every path and secret to a temporary folder before Django's settings are read, and shares the fixtures."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from octaskly_wire.cipher_pin import pin_cipher_suite
+
+pin_cipher_suite()
+
+
+def _isolate_environment() -> None:
+    # The processes of pytest-xdist inherit what the first one set up.
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return
+    for name in [name for name in os.environ if name.startswith("OCTASKLY_") or name == "RUST_LOG"]:
+        del os.environ[name]
+    folder = tempfile.mkdtemp(prefix="octaskly-tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["OCTASKLY_DB_PATH"] = str(Path(folder, "octaskly.db"))
+    os.environ["OCTASKLY_SECRET_KEY"] = "a secret for the tests only"
+    os.environ["DJANGO_SETTINGS_MODULE"] = "octaskly_site.settings"
+
+
+_isolate_environment()

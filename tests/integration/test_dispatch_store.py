@@ -1,0 +1,225 @@
+"""The engine's store on a real SQLite file: compare-and-set on attempts, outcomes once, order of the queue."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from audit_app.models import AuditEntry
+from dispatcher.ports import (
+    AttemptKey,
+    ClaimTask,
+    RecordGivenUp,
+    RecordOutcome,
+    RecordStarted,
+    RecordSuperseded,
+)
+from octaskly_wire.messages import CapturedOutput, OutcomeReport
+from octaskly_wire.vocabulary import Enforcement, FailureReason, SandboxLevel
+from tasks_app.dispatch_store import DispatchStore
+from tasks_app.ids import new_task_ids
+from tasks_app.models import Result, Task
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+BASIC = (SandboxLevel.BASIC, False)
+
+
+@pytest.fixture
+def store():
+    """Return the store; each test calls it from its own thread, as the engine does."""
+    return DispatchStore()
+
+
+@pytest.fixture
+def add_task(django_user_model):
+    """Return a function that puts a queued task into the database."""
+    owner = django_user_model.objects.create_user("owner")
+
+    def add(**changes):
+        now = datetime.now(UTC)
+        fields = {"command": "true", "sandbox": "basic", "created_at": now, "available_at": now, "owner": owner}
+        return Task.objects.create(id=new_task_ids(1)[0], **(fields | changes))
+
+    return add
+
+
+def report(reason=None, exit_code=0, stdout=b""):
+    """Return an outcome report."""
+    return OutcomeReport(
+        failure_reason=reason, exit_code=exit_code, duration_ms=7, sandbox=SandboxLevel.BASIC, backend="spawner",
+        cpu_seconds=0.5, max_rss_bytes=1000, limits={"memory": Enforcement.KERNEL},
+        stdout=CapturedOutput(total_bytes=len(stdout), kept_bytes=len(stdout), data=stdout),
+    )  # fmt: skip
+
+
+def claim(store, task, number=1, worker_id="w1"):
+    """Claim the task's next attempt and return its key."""
+    key = AttemptKey(task.id, number)
+    assert store.commit([ClaimTask(key, worker_id)]) == frozenset()
+    return key
+
+
+def test_claim_is_granted_once(store, add_task):
+    """A second claim of the same attempt is refused and leaves no trace."""
+    task = add_task()
+    key = claim(store, task)
+    assert store.commit([ClaimTask(key, "w2")]) == {key}
+    task.refresh_from_db()
+    assert (task.worker_id, task.attempt, task.status) == ("w1", 1, "queued")
+    assert Result.objects.count() == 1
+
+
+def test_claim_of_cancelled_task_is_refused(store, add_task):
+    """A cancel that was committed first wins."""
+    task = add_task(status="cancelled")
+    key = AttemptKey(task.id, 1)
+    assert store.commit([ClaimTask(key, "w1")]) == {key}
+
+
+def test_whole_life_of_a_task(store, add_task):
+    """Claimed, started and finished in one group: task, result and audit agree."""
+    task = add_task()
+    key = AttemptKey(task.id, 1)
+    store.commit(
+        [
+            ClaimTask(key, "w1"),
+            RecordStarted(key, "w1"),
+            RecordOutcome(key, "w1", report(stdout=b"hi\xff\n"), b"hi\xff\n", b"", None),
+        ]
+    )
+    task.refresh_from_db()
+    assert (task.status, task.exit_code, task.stdout, task.duration_ms) == ("completed", 0, "hi\ufffd\n", 7)
+    assert task.assigned_at is None
+    assert task.completed_at is not None
+    result = Result.objects.get()
+    assert (result.outcome, bytes(result.stdout), result.cpu_seconds) == ("completed", b"hi\xff\n", 0.5)
+    assert result.limits == {"memory": "kernel"}
+    events = list(AuditEntry.objects.filter(task_id=task.id).values_list("event_type", flat=True))
+    assert events == ["task_started", "task_finished"]
+
+
+def test_second_outcome_of_an_attempt_changes_nothing(store, add_task):
+    """An outcome that comes twice, even a contradicting one, is recorded once."""
+    task = add_task()
+    key = claim(store, task)
+    store.commit([RecordOutcome(key, "w1", report(), b"", b"", None)])
+    store.commit([RecordOutcome(key, "w1", report(FailureReason.EXIT_CODE, 9), b"", b"", None)])
+    store.commit([RecordSuperseded(key, "w1", report(FailureReason.EXIT_CODE, 9), b"", b"")])
+    task.refresh_from_db()
+    assert (task.status, task.exit_code) == ("completed", 0)
+    assert not Result.objects.get().is_superseded
+
+
+def test_late_outcome_stays_on_the_attempt(store, add_task):
+    """After the attempt was given up its outcome is kept on the result row only."""
+    task = add_task()
+    key = claim(store, task)
+    store.commit([RecordGivenUp(key, "w1", True, "silent", 0.0)])
+    store.commit([RecordSuperseded(key, "w1", report(FailureReason.EXIT_CODE, 9), b"late", b"")])
+    task.refresh_from_db()
+    assert (task.status, task.exit_code, task.losses, task.failures) == ("queued", None, 1, 0)
+    result = Result.objects.get()
+    assert (result.outcome, result.is_superseded, result.exit_code) == ("lost", True, 9)
+
+
+def test_failed_attempt_is_queued_again_after_its_pause(store, add_task):
+    """A retry is not ready before its delay is over and counts as a failure."""
+    task = add_task(max_retries=1)
+    key = claim(store, task)
+    store.commit([RecordOutcome(key, "w1", report(FailureReason.EXIT_CODE, 1), b"", b"", 60.0)])
+    task.refresh_from_db()
+    assert (task.status, task.failures, task.worker_id) == ("queued", 1, None)
+    assert store.fetch_ready([BASIC], 10) == []
+    Task.objects.update(available_at=datetime.now(UTC) - timedelta(seconds=1))
+    (ready,) = store.fetch_ready([BASIC], 10)
+    assert (ready.attempt, ready.failures) == (1, 1)
+
+
+def test_cancelled_task_is_not_queued_again(store, add_task):
+    """A cancel wished for while the attempt failed stands above the retry."""
+    task = add_task(max_retries=1)
+    key = claim(store, task)
+    Task.objects.update(cancel_requested_at=datetime.now(UTC))
+    store.commit([RecordOutcome(key, "w1", report(FailureReason.EXIT_CODE, 1), b"", b"", 1.0)])
+    task.refresh_from_db()
+    assert (task.status, task.failure_reason) == ("cancelled", "cancelled")
+
+
+def test_cancelled_task_whose_command_failed_is_cancelled(store, add_task):
+    """The kill may show as a failure of the command; the wish decides."""
+    task = add_task()
+    key = claim(store, task)
+    Task.objects.update(cancel_requested_at=datetime.now(UTC))
+    store.commit([RecordOutcome(key, "w1", report(FailureReason.SIGNAL, None), b"", b"", None)])
+    task.refresh_from_db()
+    assert task.status == "cancelled"
+
+
+def test_lost_five_times_fails(store, add_task):
+    """The engine's last word on a poison task reaches the row."""
+    task = add_task(losses=4)
+    key = claim(store, task)
+    store.commit([RecordGivenUp(key, "w1", True, "silent", None, FailureReason.WORKER_LOST)])
+    task.refresh_from_db()
+    assert (task.status, task.failure_reason, task.losses) == ("failed", "worker_lost", 5)
+
+
+def test_queue_is_ordered_by_priority_then_age(store, add_task):
+    """The head of the queue is what should run next, class by class, up to the limit."""
+    old = add_task()
+    high = add_task(priority=5)
+    add_task()
+    add_task(sandbox="strict", priority=100)
+    add_task(assigned_at=datetime.now(UTC), attempt=1, priority=100)
+    assert [task.task_id for task in store.fetch_ready([BASIC], 2)] == [high.id, old.id]
+
+
+def test_queue_head_is_read_from_the_index(add_task):
+    """A million queued tasks must not be sorted for each look: the partial index serves the order."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "EXPLAIN QUERY PLAN SELECT id FROM tasks WHERE status = 'queued' AND assigned_at IS NULL"
+            " AND cancel_requested_at IS NULL AND sandbox = 'basic' AND network = 0"
+            " AND available_at <= '2999-01-01' ORDER BY priority DESC, id LIMIT 5"
+        )
+        plan = " ".join(str(row) for row in cursor.fetchall())
+    assert "tasks_ready" in plan
+    assert "TEMP B-TREE" not in plan
+
+
+def test_live_attempts_are_recovered(store, add_task):
+    """After a restart the engine finds what was live, with the number of the live attempt."""
+    task = add_task()
+    key = claim(store, task)
+    store.commit([RecordStarted(key, "w1")])
+    Task.objects.update(cancel_requested_at=datetime.now(UTC))
+    (recovered,) = store.recover()
+    assert (recovered.task.task_id, recovered.number, recovered.worker_id) == (task.id, 1, "w1")
+    assert (recovered.is_started, recovered.is_cancel_requested) == (True, True)
+    assert recovered.task.attempt == 0
+
+
+def test_outcome_without_start_counts_as_started(store, add_task):
+    """A short command's start and end may arrive as one fact."""
+    task = add_task()
+    key = claim(store, task)
+    store.commit([RecordOutcome(key, "w1", report(), b"", b"", None)])
+    task.refresh_from_db()
+    assert task.started_at is not None
+
+
+def test_large_output_is_cut_in_the_row_and_whole_in_the_result(store, add_task):
+    """The task row shows the first and last 32 KiB and says so."""
+    task = add_task()
+    key = claim(store, task)
+    data = b"a" * 100_000 + b"z" * 100_000
+    store.commit([RecordOutcome(key, "w1", report(stdout=b""), data, b"", None)])
+    task.refresh_from_db()
+    assert task.stdout_truncated
+    assert task.stdout.startswith("a" * 32768)
+    assert task.stdout.endswith("z" * 32768)
+    assert bytes(Result.objects.get().stdout) == data

@@ -1,0 +1,218 @@
+"""WorkerConfig from arguments and OCTASKLY_* variables. A flag wins over its variable."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, NoReturn
+
+from octaskly_wire.codec import Codec
+from octaskly_wire.errors import BadJoinToken
+from octaskly_wire.join_token import JoinToken
+from octaskly_wire.limits import DEFAULT_PORT
+from octaskly_wire.vocabulary import SandboxLevel
+from worker_node import __version__, logs
+
+MAX_SLOTS: Final = 4096
+MAX_NAME_CHARACTERS: Final = 255
+DEFAULT_DRAIN_TIMEOUT_S: Final = 60.0
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a dispatcher may be."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Return it as it is written on a command line."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """How this worker was asked to be."""
+
+    name: str
+    slots: int
+    state_dir: Path
+    dispatcher_address: Address | None = None
+    join_token: JoinToken | None = field(default=None, repr=False)
+    transport: Literal["tcp", "quic"] = "tcp"
+    min_sandbox: SandboxLevel = SandboxLevel.STRICT
+    allows_network: bool = True
+    drain_timeout_s: float = DEFAULT_DRAIN_TIMEOUT_S
+    codec: Codec = Codec.MSGPACK
+    is_check: bool = False
+    logs_json: bool = False
+    log_level: int = logs.LEVELS["info"]
+    log_levels: Mapping[str, int] = field(default_factory=dict)
+
+
+def parse(arguments: Sequence[str], env: Mapping[str, str]) -> WorkerConfig:
+    """Return the configuration; a bad value ends the program with code 2 and names its flag."""
+    parser = _parser(env)
+    options = parser.parse_args(arguments)
+    token = options.join_token
+    if token is None and (text := env.get("OCTASKLY_JOIN_TOKEN")):
+        try:
+            token = JoinToken.parse(text)
+        except BadJoinToken as error:
+            parser.error(f"environment variable OCTASKLY_JOIN_TOKEN: {error}")
+    try:
+        general, modules = logs.levels_from(env)
+    except logs.BadLogLevels as error:
+        parser.error(f"environment variable {'OCTASKLY_LOG' if env.get('OCTASKLY_LOG') else 'RUST_LOG'}: {error}")
+    if options.transport == "quic":
+        parser.error("argument --transport: QUIC is not available in this version")
+    return WorkerConfig(
+        name=options.name,
+        slots=options.max_jobs,
+        state_dir=options.state_dir,
+        dispatcher_address=options.dispatcher_addr,
+        join_token=token,
+        transport=options.transport,
+        min_sandbox=options.min_sandbox,
+        allows_network=not options.no_task_network,
+        drain_timeout_s=options.drain_timeout,
+        codec=options.codec,
+        is_check=options.check,
+        logs_json=options.log_json,
+        log_level=general,
+        log_levels=modules,
+    )
+
+
+def default_state_dir(env: Mapping[str, str], platform: str = sys.platform) -> Path:
+    """Return where a worker keeps its identity unless told otherwise."""
+    if platform == "win32":
+        base = env.get("LOCALAPPDATA")
+        return (Path(base) if base else Path.home() / "AppData" / "Local") / "octaskly-worker"
+    base = env.get("XDG_STATE_HOME")
+    # The XDG rule: a relative path is to be ignored.
+    root = Path(base) if base and Path(base).is_absolute() else Path.home() / ".local" / "state"
+    return root / "octaskly-worker"
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one line; the whole usage is one `--help` away."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = _OneLineParser(
+        prog="python -m worker_node",
+        description="Runs a dispatcher's tasks on this machine.",
+        epilog="Environment: OCTASKLY_JOIN_TOKEN, OCTASKLY_LOG (or RUST_LOG). A flag wins over its variable.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--dispatcher-addr", type=_address, metavar="HOST:PORT", help="without it the dispatcher is found by mDNS")
+    add("--name", type=_name, default=_host_name(), help="how the worker is shown (default: the host's name)")
+    add(
+        "--max-jobs",
+        type=_slots,
+        default=min(os.cpu_count() or 1, MAX_SLOTS),
+        metavar="N",
+        help="commands at once (default: number of processors)",
+    )
+    add("--join-token", type=_token, metavar="TOKEN", help="needed once, to enrol; better in OCTASKLY_JOIN_TOKEN")
+    add("--state-dir", type=_folder, default=default_state_dir(env), metavar="DIR", help="identity and workspaces")
+    add("--transport", choices=("tcp", "quic"), default="tcp")
+    add(
+        "--min-sandbox",
+        type=_level,
+        default=SandboxLevel.STRICT,
+        metavar="LEVEL",
+        help="the weakest level this worker runs: none, basic, strict (default), very_strict",
+    )
+    add("--no-task-network", action="store_true", help="run no task that asks for the network")
+    add(
+        "--drain-timeout",
+        type=_seconds,
+        default=DEFAULT_DRAIN_TIMEOUT_S,
+        metavar="SECONDS",
+        help="how long running commands may take to finish after a first signal (default: 60)",
+    )
+    add("--codec", type=_codec, default=Codec.MSGPACK, metavar="msgpack|json")
+    add("--log-json", action="store_true", help="one JSON object a log line")
+    add("--check", action="store_true", help="print which sandbox levels this host proves, and how; then end")
+    add("--version", action="version", version=f"octaskly worker {__version__}")
+    return parser
+
+
+def _host_name() -> str:
+    return socket.gethostname()[:MAX_NAME_CHARACTERS] or "worker"
+
+
+def _address(text: str) -> Address:
+    host, separator, port_text = text.strip().rpartition(":")
+    if not separator or text.strip().endswith("]"):
+        host, port_text = text.strip(), str(DEFAULT_PORT)
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise argparse.ArgumentTypeError(f"{text!r}: write an IPv6 address as [ADDRESS]:PORT")
+    if not host or any(char.isspace() for char in host):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    if not (port_text.isascii() and port_text.isdigit() and 0 < int(port_text) < 1 << 16):
+        raise argparse.ArgumentTypeError(f"{text!r}: the port must be 1 to 65535")
+    return Address(host, int(port_text))
+
+
+def _name(text: str) -> str:
+    if not text.strip() or len(text) > MAX_NAME_CHARACTERS or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"must be 1 to {MAX_NAME_CHARACTERS} printable characters")
+    return text.strip()
+
+
+def _slots(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_SLOTS):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MAX_SLOTS}")
+    return int(text)
+
+
+def _token(text: str) -> JoinToken:
+    try:
+        return JoinToken.parse(text)
+    except BadJoinToken as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _folder(text: str) -> Path:
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("must be a path")
+    return Path(text).expanduser().absolute()
+
+
+def _level(text: str) -> SandboxLevel:
+    try:
+        return SandboxLevel(text)
+    except ValueError:
+        known = ", ".join(SandboxLevel)
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {known}") from None
+
+
+def _codec(text: str) -> Codec:
+    try:
+        return Codec[text.upper()]
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither msgpack nor json") from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 86_400:  # noqa: PLR2004 - a day; also refuses nan
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 86400")
+    return seconds

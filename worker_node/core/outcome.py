@@ -1,0 +1,75 @@
+"""An attempt's outcome and the messages that carry it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from octaskly_wire.limits import MAX_CHUNK_BYTES, MAX_INLINE_OUTPUT_BYTES
+from octaskly_wire.messages import AttemptFinished, CapturedOutput, FromWorker, OutcomeReport, OutputChunk
+from octaskly_wire.vocabulary import FailureReason, OutputStream, SandboxLevel
+
+
+@dataclass(frozen=True)
+class KeptOutput:
+    """What was kept of one stream, head and tail joined by a marker line when something was left out."""
+
+    data: bytes = b""
+    total_bytes: int = 0
+    is_truncated: bool = False
+
+    def describe(self) -> CapturedOutput:
+        """Return the part of the report about this stream, with the bytes in it when they are few."""
+        return CapturedOutput(
+            total_bytes=self.total_bytes,
+            kept_bytes=len(self.data),
+            is_truncated=self.is_truncated,
+            data=None if self.is_bulky else self.data,
+        )
+
+    @property
+    def is_bulky(self) -> bool:
+        """Whether the bytes go ahead in chunks."""
+        return len(self.data) > MAX_INLINE_OUTPUT_BYTES
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished attempt in hand until the dispatcher has committed it."""
+
+    report: OutcomeReport
+    stdout: KeptOutput = KeptOutput()
+    stderr: KeptOutput = KeptOutput()
+
+    @property
+    def is_bulky(self) -> bool:
+        """Whether sending it would hold up a heartbeat, so that it has to queue behind control messages."""
+        return self.stdout.is_bulky or self.stderr.is_bulky
+
+    def messages(self, attempt_id: str) -> Iterator[FromWorker]:
+        """Yield the chunks in order, then the AttemptFinished they belong to."""
+        streams: tuple[tuple[OutputStream, KeptOutput], ...] = (("stdout", self.stdout), ("stderr", self.stderr))
+        for stream, output in streams:
+            if output.is_bulky:
+                for offset in range(0, len(output.data), MAX_CHUNK_BYTES):
+                    yield OutputChunk(attempt_id, stream, offset, output.data[offset : offset + MAX_CHUNK_BYTES])
+        report = msgspec.structs.replace(
+            self.report, stdout=self.stdout.describe(), stderr=self.stderr.describe()
+        )
+        yield AttemptFinished(attempt_id, report)
+
+
+def never_ran(reason: FailureReason, sandbox: SandboxLevel, backend: str, detail: str) -> Outcome:
+    """Return the outcome of an attempt that ended before its command started."""
+    return Outcome(
+        OutcomeReport(
+            failure_reason=reason,
+            exit_code=None,
+            duration_ms=0,
+            sandbox=sandbox,
+            backend=backend,
+            detail=detail,
+        )
+    )

@@ -1,0 +1,252 @@
+"""What happens when something happens: `on_<event>(state, ..., now) -> list[Effect]`. Pure.
+
+Theory of operation. An attempt comes by AssignAttempt, waits if all slots are taken, runs, and ends as an
+Outcome that is kept until the dispatcher says that it is committed. The link may come and go meanwhile: on
+each new link Register names everything in hand, finished outcomes are sent again, and the dispatcher adopts,
+cancels or acknowledges each. Messages made while no link stands are dropped, because the inventory of the
+next Register says the same; only rejections are kept, since nothing else tells them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from octaskly_wire.messages import (
+    AdmissionChanged,
+    AssignAttempt,
+    AttemptRejected,
+    AttemptStarted,
+    CancelAttempt,
+    DrainStarted,
+    Heartbeat,
+    Refused,
+    Register,
+    Vitals,
+    Welcome,
+)
+from octaskly_wire.vocabulary import Admission, FailureReason, RejectionReason
+from worker_node.core.effects import CloseLink, Effect, LeaveForGood, Send, SendOutcome, StartCommand, StopCommand
+from worker_node.core.outcome import Outcome, never_ran
+from worker_node.core.state import RunningAttempt, WorkerState
+
+MISSED_ACKS: Final = 3
+"""Heartbeat intervals without an answer after which the link is dead."""
+
+
+# --- attempts ----------------------------------------------------------------------------------------
+
+
+def on_assign(state: WorkerState, assignment: AssignAttempt) -> list[Effect]:
+    """Take an attempt: start it, let it wait, or hand it back. One that is in hand already stays as it is."""
+    attempt_id = assignment.attempt_id
+    if attempt_id in state.finished:
+        return [SendOutcome(attempt_id, state.finished[attempt_id])]
+    if attempt_id in state.running or any(waiting.attempt_id == attempt_id for waiting in state.waiting):
+        return []
+    if not state.takes_work:
+        return _reject(state, attempt_id, RejectionReason.DRAINING, "this worker is draining")
+    if objection := state.offer.objection_to(assignment):
+        return _reject(state, attempt_id, *objection)
+    if len(state.running) >= state.offer.slots and len(state.waiting) >= state.max_waiting:
+        return _reject(state, attempt_id, RejectionReason.NO_FREE_SLOT, "all slots are taken")
+    state.waiting.append(assignment)
+    return _fill_slots(state)
+
+
+def on_cancel(state: WorkerState, order: CancelAttempt) -> list[Effect]:
+    """Kill a command, or forget what is wanted no more."""
+    attempt_id = order.attempt_id
+    if running := state.running.get(attempt_id):
+        running.is_discarded |= order.discard
+        if running.is_stopping and not order.discard:
+            return []
+        running.is_stopping = True
+        # Nobody waits for a discarded attempt's last words: its slot is worth more than its grace.
+        return [StopCommand(attempt_id, at_once=order.discard)]
+    if order.discard:
+        state.finished.pop(attempt_id, None)
+    for assignment in state.waiting:
+        if assignment.attempt_id == attempt_id:
+            state.waiting.remove(assignment)
+            return [] if order.discard else _cancelled_while_waiting(state, assignment)
+    return []
+
+
+def on_process_started(state: WorkerState, attempt_id: str) -> list[Effect]:
+    """Tell that the command runs."""
+    running = state.running.get(attempt_id)
+    if running is None:
+        return []
+    running.is_started = True
+    return _send(state, Send(AttemptStarted(attempt_id)))
+
+
+def on_process_exited(state: WorkerState, attempt_id: str, outcome: Outcome) -> list[Effect]:
+    """Keep the outcome until it is acknowledged, and give the slot to the next."""
+    running = state.running.pop(attempt_id, None)
+    effects = _fill_slots(state)
+    if running is None or running.is_discarded:
+        return effects
+    return _finish(state, attempt_id, outcome) + effects
+
+
+def on_process_refused(state: WorkerState, attempt_id: str, reason: RejectionReason, detail: str) -> list[Effect]:
+    """Hand an attempt back whose command could not be started as promised."""
+    running = state.running.pop(attempt_id, None)
+    effects = _fill_slots(state)
+    if running is None or running.is_discarded:
+        return effects
+    return _reject(state, attempt_id, reason, detail[:4096]) + effects
+
+
+def on_acknowledged(state: WorkerState, attempt_id: str) -> list[Effect]:
+    """Forget a committed outcome."""
+    state.finished.pop(attempt_id, None)
+    return []
+
+
+# --- the link ----------------------------------------------------------------------------------------
+
+
+def on_link_up(state: WorkerState, welcome: Welcome, now: float) -> list[Effect]:
+    """Present this worker with all it has in hand."""
+    state.is_linked = True
+    state.admission = welcome.admission
+    state.heartbeat_interval_s = welcome.heartbeat_interval_s
+    state.heard_at = now
+    # The dispatcher's wish to drain is told anew on each link; our own is not taken back.
+    state.is_draining = False
+    offer = state.offer
+    register = Register(
+        name=offer.name,
+        slots=offer.slots,
+        levels=list(offer.proofs),
+        allows_network=offer.allows_network,
+        is_draining=state.is_stopping,
+        platform=offer.platform,
+        cpu_count=offer.cpu_count,
+        memory_total_bytes=offer.memory_total_bytes,
+        held=state.held(),
+    )
+    effects: list[Effect] = [Send(register)]
+    effects += [Send(rejected) for rejected in state.rejected.values()]
+    effects += [SendOutcome(attempt_id, outcome) for attempt_id, outcome in state.finished.items()]
+    state.rejected.clear()
+    return effects
+
+
+def on_link_lost(state: WorkerState) -> list[Effect]:
+    """Go on running: the attempts are told again on the next link."""
+    state.is_linked = False
+    return []
+
+
+def on_heartbeat_due(state: WorkerState, vitals: Vitals, now: float) -> list[Effect]:
+    """Prove to be alive and renew the leases; give the link up when the dispatcher fell silent."""
+    if not state.is_linked:
+        return []
+    silence_s = now - state.heard_at
+    if silence_s > MISSED_ACKS * state.heartbeat_interval_s:
+        return [CloseLink(f"no answer to heartbeats for {silence_s:.0f} s")]
+    state.heartbeat_sequence += 1
+    held = [attempt.attempt_id for attempt in state.held()]
+    return [Send(Heartbeat(state.heartbeat_sequence, vitals, held))]
+
+
+def on_heartbeat_acknowledged(state: WorkerState, now: float) -> list[Effect]:
+    """Note that the dispatcher lives."""
+    state.heard_at = now
+    return []
+
+
+def on_admission_changed(state: WorkerState, change: AdmissionChanged) -> list[Effect]:
+    """Follow the whitelist: a revoked worker stops everything and leaves."""
+    state.admission = change.admission
+    if change.admission is Admission.REVOKED:
+        return [LeaveForGood(change.detail or "this worker was revoked")]
+    return []
+
+
+def on_refused(state: WorkerState, refusal: Refused) -> list[Effect]:
+    """Leave for good or try again, as the dispatcher says."""
+    reason = f"the dispatcher refused this worker ({refusal.code}): {refusal.detail}"
+    return [LeaveForGood(reason) if refusal.is_final else CloseLink(reason)]
+
+
+# --- draining ----------------------------------------------------------------------------------------
+
+
+def on_drain(state: WorkerState) -> list[Effect]:
+    """Take nothing new, because the dispatcher wishes so; what waits goes back."""
+    state.is_draining = True
+    return _hand_back_waiting(state)
+
+
+def on_resume(state: WorkerState) -> list[Effect]:
+    """Take work again."""
+    state.is_draining = False
+    return _fill_slots(state)
+
+
+def on_stop(state: WorkerState) -> list[Effect]:
+    """Begin to end, because this machine's owner wishes so: finish what runs, take nothing new."""
+    if state.is_stopping:
+        return []
+    state.is_stopping = True
+    return _send(state, Send(DrainStarted())) + _hand_back_waiting(state)
+
+
+def on_drain_timeout(state: WorkerState) -> list[Effect]:
+    """Stop what still runs; it is told as lost with the worker, so it runs again elsewhere."""
+    effects: list[Effect] = []
+    for attempt_id, running in state.running.items():
+        running.is_stopping = True
+        effects.append(StopCommand(attempt_id, at_once=True))
+    return effects
+
+
+# --- pieces ------------------------------------------------------------------------------------------
+
+
+def _fill_slots(state: WorkerState) -> list[Effect]:
+    effects: list[Effect] = []
+    while state.waiting and len(state.running) < state.offer.slots:
+        assignment = state.waiting.popleft()
+        backend = state.offer.backend_of(assignment.sandbox)
+        if backend is None:
+            # Checked when it was taken, and offers do not change while the worker runs.
+            raise AssertionError(assignment.sandbox)
+        state.running[assignment.attempt_id] = RunningAttempt(assignment)
+        effects.append(StartCommand(assignment, backend))
+    return effects
+
+
+def _hand_back_waiting(state: WorkerState) -> list[Effect]:
+    effects: list[Effect] = []
+    while state.waiting:
+        attempt_id = state.waiting.popleft().attempt_id
+        effects += _reject(state, attempt_id, RejectionReason.DRAINING, "this worker is draining")
+    return effects
+
+
+def _reject(state: WorkerState, attempt_id: str, reason: RejectionReason, detail: str) -> list[Effect]:
+    rejection = AttemptRejected(attempt_id, reason, detail)
+    if not state.is_linked:
+        state.rejected[attempt_id] = rejection
+        return []
+    return [Send(rejection)]
+
+
+def _finish(state: WorkerState, attempt_id: str, outcome: Outcome) -> list[Effect]:
+    state.finished[attempt_id] = outcome
+    return _send(state, SendOutcome(attempt_id, outcome))
+
+
+def _cancelled_while_waiting(state: WorkerState, assignment: AssignAttempt) -> list[Effect]:
+    backend = state.offer.backend_of(assignment.sandbox) or ""
+    outcome = never_ran(FailureReason.CANCELLED, assignment.sandbox, backend, "cancelled before it started")
+    return _finish(state, assignment.attempt_id, outcome)
+
+
+def _send(state: WorkerState, effect: Effect) -> list[Effect]:
+    return [effect] if state.is_linked else []

@@ -1,0 +1,112 @@
+"""What the worker knows: its offer, the attempts in hand, the state of the link. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from octaskly_wire.messages import AssignAttempt, AttemptRejected, HeldAttempt, LevelProof
+from octaskly_wire.vocabulary import Admission, HeldPhase, RejectionReason, SandboxLevel
+from worker_node.core.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What this worker grants: its slots, the proven levels from its floor upwards, network or not."""
+
+    name: str
+    slots: int
+    proofs: tuple[LevelProof, ...]
+    allows_network: bool
+    platform: str
+    cpu_count: int
+    memory_total_bytes: int
+
+    def backend_of(self, level: SandboxLevel) -> str | None:
+        """Return what enforces a level here, None when it is not offered."""
+        return next((proof.backend for proof in self.proofs if proof.level is level), None)
+
+    def objection_to(self, assignment: AssignAttempt) -> tuple[RejectionReason, str] | None:
+        """Return why this worker must not run an assignment, None when it may."""
+        if self.backend_of(assignment.sandbox) is None:
+            return RejectionReason.SANDBOX_UNAVAILABLE, f"level {assignment.sandbox} is not offered by this worker"
+        if assignment.allows_network and not self.allows_network:
+            return RejectionReason.NETWORK_NOT_ALLOWED, "this worker grants tasks no network"
+        return None
+
+
+@dataclass
+class RunningAttempt:
+    """An attempt whose command was ordered and has not ended."""
+
+    assignment: AssignAttempt
+    is_started: bool = False
+    is_stopping: bool = False
+    is_discarded: bool = False
+    """No outcome is wanted."""
+
+
+@dataclass
+class WorkerState:
+    """Everything the reactor decides on. An attempt is in at most one of the four collections."""
+
+    offer: Offer
+    waiting: deque[AssignAttempt] = field(default_factory=deque)
+    """Assigned beyond the slots, so that a short command's slot is filled again without a round trip."""
+    running: dict[str, RunningAttempt] = field(default_factory=dict)
+    finished: dict[str, Outcome] = field(default_factory=dict)
+    """Not acknowledged yet. Bounded: nothing new is assigned while the link is down."""
+    rejected: dict[str, AttemptRejected] = field(default_factory=dict)
+    """Handed back while no link stood."""
+    is_linked: bool = False
+    is_draining: bool = False
+    """The dispatcher's wish."""
+    is_stopping: bool = False
+    """This worker was told to end; never taken back."""
+    admission: Admission = Admission.PENDING
+    heartbeat_sequence: int = 0
+    heard_at: float = 0.0
+    """When the dispatcher last proved to be alive."""
+    heartbeat_interval_s: float = 0.0
+
+    @property
+    def max_waiting(self) -> int:
+        """Return how many assignments are taken beyond the free slots."""
+        return 2 * self.offer.slots
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether an assignment would be taken now, if there is room."""
+        return not (self.is_draining or self.is_stopping)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs and nobody waits for word from here."""
+        return not (self.running or self.waiting or self.finished)
+
+    def held(self) -> list[HeldAttempt]:
+        """Return the inventory for Register."""
+        unfinished = [*self.running, *(waiting.attempt_id for waiting in self.waiting), *self.rejected]
+        wanted = [name for name in unfinished if name not in self.running or not self.running[name].is_discarded]
+        return [HeldAttempt(name, HeldPhase.RUNNING) for name in wanted] + [
+            HeldAttempt(name, HeldPhase.FINISHED) for name in self.finished
+        ]
+
+    def check_invariants(self) -> None:
+        """Raise when an attempt is in two places or slots are oversold; tests call it after every step."""
+        names = [
+            *self.running,
+            *(waiting.attempt_id for waiting in self.waiting),
+            *self.finished,
+            *self.rejected,
+        ]
+        problems = [
+            (len(names) != len(set(names)), "an attempt is in two places"),
+            (len(self.running) > self.offer.slots, "more commands than slots"),
+            (len(self.waiting) > self.max_waiting, "too many waiting"),
+            (bool(self.waiting) and len(self.running) < self.offer.slots, "a slot is free while an attempt waits"),
+            (bool(self.waiting) and not self.takes_work, "an attempt waits on a draining worker"),
+            (bool(self.rejected) and self.is_linked, "a rejection was held back"),
+        ]
+        if broken := [text for is_broken, text in problems if is_broken]:
+            raise AssertionError("; ".join(broken))

@@ -1,0 +1,103 @@
+"""Log lines for people or machines, with levels from OCTASKLY_LOG. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+TRACE: Final = 5
+LEVELS: Final = {
+    "trace": TRACE,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+}
+QUIET: Final = {"asyncio": logging.WARNING, "zeroconf": logging.WARNING}
+"""Libraries whose own talk nobody asked for; a per-module override brings it back."""
+
+_LEVEL_NAMES: Final = {number: name for name, number in LEVELS.items()} | {logging.CRITICAL: "error"}
+
+
+class BadLogLevels(ValueError):
+    """The log specification names no known level."""
+
+
+def parse_levels(spec: str) -> tuple[int, dict[str, int]]:
+    """Return the general level and the per-module ones of a specification like `info,worker_node=debug`."""
+    general, modules = logging.INFO, {}
+    for part in filter(None, (part.strip() for part in spec.split(","))):
+        module, is_override, word = part.rpartition("=")
+        level = LEVELS.get(word.strip().lower())
+        if level is None or (is_override and not module.strip()):
+            raise BadLogLevels(f"{part!r} is none of {', '.join(LEVELS)}, and no module=level either")
+        if is_override:
+            # `a::b` is how RUST_LOG writes `a.b`.
+            modules[module.strip().replace("::", ".")] = level
+        else:
+            general = level
+    return general, modules
+
+
+def levels_from(env: Mapping[str, str]) -> tuple[int, dict[str, int]]:
+    """Read OCTASKLY_LOG, or RUST_LOG when that is unset."""
+    return parse_levels(env.get("OCTASKLY_LOG") or env.get("RUST_LOG") or "info")
+
+
+def set_up(general: int, modules: Mapping[str, int], *, as_json: bool) -> None:
+    """Send all logs to standard error."""
+    logging.addLevelName(TRACE, "TRACE")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if as_json else TerminalFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(general)
+    for name, level in {**QUIET, **modules}.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def escaped(text: str) -> str:
+    """Return text that can neither move a terminal's cursor nor begin a second line nor reorder itself."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def _message_of(record: logging.LogRecord, formatter: logging.Formatter) -> str:
+    text = record.getMessage()
+    if record.exc_info:
+        text += "\n" + formatter.formatException(record.exc_info)
+    return text
+
+
+class TerminalFormatter(logging.Formatter):
+    """One line an event: time, level, module, text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line; a traceback follows on lines of its own."""
+        first, *more = _message_of(record, self).split("\n") if record.exc_info else [record.getMessage()]
+        moment = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S")
+        level = _LEVEL_NAMES.get(record.levelno, record.levelname.lower())
+        lines = [f"{moment} {level:<5} {record.name}: {escaped(first)}", *(f"    {escaped(line)}" for line in more)]
+        return "\n".join(lines)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object an event."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        event = {
+            "time": moment.replace("+00:00", "Z"),
+            "level": _LEVEL_NAMES.get(record.levelno, record.levelname.lower()),
+            "module": record.name,
+            "message": _message_of(record, self),
+        }
+        return json.dumps(event)  # ASCII only: every control and bidi character is escaped

@@ -1,0 +1,311 @@
+"""The worker as a whole: prove levels, find and join the dispatcher, stay connected, drain, leave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import platform
+import random
+import secrets
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import psutil
+
+from octaskly_wire.errors import WireError
+from octaskly_wire.messages import (
+    AcknowledgeOutcome,
+    AdmissionChanged,
+    AssignAttempt,
+    CancelAttempt,
+    Drain,
+    HeartbeatAck,
+    Refused,
+    Resume,
+    ToWorker,
+    Welcome,
+)
+from octaskly_wire.vocabulary import Admission, RejectionReason
+from worker_node.config import WorkerConfig
+from worker_node.core import reactor
+from worker_node.core.backoff import reconnect_delay_s
+from worker_node.core.effects import CloseLink, Effect, LeaveForGood, Send, SendOutcome, StartCommand, StopCommand
+from worker_node.core.outcome import Outcome
+from worker_node.core.state import Offer, WorkerState
+from worker_node.sandbox.host import Host
+from worker_node.sandbox.portable import PortableHost
+from worker_node.sandbox.probe import LevelReport, prove_levels
+from worker_node.sandbox.spawner_host import SpawnerHost
+from worker_node.sandbox.workspace import Workspaces
+from worker_node.shell.joiner import CannotJoin, Joiner
+from worker_node.shell.keyfile import StateFolder
+from worker_node.shell.link import Link
+from worker_node.shell.runner import Listener, Runner
+from worker_node.shell.tcp_dialer import Connection, DispatcherRefused
+from worker_node.shell.vitals import VitalSigns
+
+logger = logging.getLogger(__name__)
+
+LAST_WORDS_S: Final = 5.0
+"""How long outcomes of commands that were killed at the end of a drain may take to be acknowledged."""
+
+
+def new_host() -> Host:
+    """Return what runs commands on this system."""
+    return SpawnerHost() if sys.platform == "linux" else PortableHost()
+
+
+class Node:
+    """Wires the core to the world. One instance a process."""
+
+    def __init__(self, config: WorkerConfig, folder: StateFolder, host: Host, reports: Sequence[LevelReport]) -> None:
+        """Take the parts; nothing is dialled yet."""
+        self._config = config
+        self._loop = asyncio.get_running_loop()
+        self._boot_id = secrets.token_hex(16)
+        self._vitals = VitalSigns(folder.path)
+        self._joiner = Joiner(config, folder, self._boot_id)
+        listener = Listener(self._on_started, self._on_finished, self._on_refused)
+        self._runner = Runner(host, Workspaces(folder.work), os.environ, listener)
+        self._state = WorkerState(_offer(config, reports))
+        self._link: Link | None = None
+        self._is_quiet = asyncio.Event()
+        self._must_leave = asyncio.Event()
+        self._why_leave = ""
+        self._stop_asked = asyncio.Event()
+        self._kill_asked = asyncio.Event()
+
+    async def run(self) -> int:
+        """Work until told to stop; return the exit code."""
+        self._take_signals()
+        connection = asyncio.create_task(self._stay_connected())
+        try:
+            await self._first_of(self._stop_asked, self._must_leave, connection)
+            if connection.done():
+                connection.result()  # only a defect ends it
+            if self._must_leave.is_set():
+                logger.error("%s", self._why_leave)
+                return 1
+            return await self._drain()
+        finally:
+            connection.cancel()
+            await asyncio.gather(connection, return_exceptions=True)
+            await self._runner.close()
+
+    def stop(self) -> None:
+        """Drain at the first call, kill at the second; what signals do."""
+        if self._stop_asked.is_set():
+            self._kill_asked.set()
+        self._stop_asked.set()
+
+    # --- draining ----------------------------------------------------------------------------------
+
+    async def _drain(self) -> int:
+        running = len(self._state.running)
+        logger.info("Draining: %d commands run, a second signal kills them", running)
+        self._perform(reactor.on_stop(self._state))
+        if not await self._quiet_within(self._config.drain_timeout_s) and not self._kill_asked.is_set():
+            logger.warning("%d commands did not finish in time and are killed", len(self._state.running))
+            self._perform(reactor.on_drain_timeout(self._state))
+            await self._quiet_within(LAST_WORDS_S)
+        if self._kill_asked.is_set():
+            logger.warning("Stopped at once")
+            return 1
+        if self._link:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._link.flush()
+        if self._state.finished:
+            logger.error("%d outcomes could not be delivered", len(self._state.finished))
+            return 1
+        logger.info("Drained")
+        return 0
+
+    async def _quiet_within(self, seconds: float) -> bool:
+        """Wait until nothing is left to do; return False at the timeout, a kill or the order to leave."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._first_of(self._is_quiet, self._kill_asked, self._must_leave)
+        return self._is_quiet.is_set()
+
+    async def _first_of(self, *awaited: asyncio.Event | asyncio.Task[None]) -> None:
+        waits = [asyncio.ensure_future(item.wait()) for item in awaited if isinstance(item, asyncio.Event)]
+        tasks = [item for item in awaited if isinstance(item, asyncio.Task)]
+        try:
+            await asyncio.wait([*waits, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def _take_signals(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._loop.add_signal_handler(number, self.stop)
+            except NotImplementedError:  # Windows
+                signal.signal(number, lambda *_: self._loop.call_soon_threadsafe(self.stop))
+
+    # --- the connection ----------------------------------------------------------------------------
+
+    async def _stay_connected(self) -> None:
+        failures = 0
+        while True:
+            try:
+                connection, welcome = await self._joiner.join()
+            except DispatcherRefused as error:
+                self._perform(reactor.on_refused(self._state, error.refusal))
+                logger.warning("The dispatcher refused the connection: %s", error)
+            except CannotJoin as error:
+                self._leave(str(error))
+            except (OSError, WireError, TimeoutError) as error:
+                # One line a failure would fill the log of a worker whose dispatcher is away for a night.
+                level = logging.WARNING if failures in {0, 5} else logging.DEBUG
+                logger.log(level, "No connection: %s", str(error) or "no answer in time")
+            else:
+                failures = 0
+                reason = await self._serve(connection, welcome)
+                logger.warning("The link ended: %s", reason)
+            delay_s = reconnect_delay_s(failures, random.random())  # noqa: S311 - spreads load, keeps no secret
+            failures += 1
+            await asyncio.sleep(delay_s)
+
+    async def _serve(self, connection: Connection, welcome: Welcome) -> str:
+        """Work over one link; return why it ended."""
+        link = Link(connection, self._on_message)
+        self._link = link
+        logger.info("Connected as %s (%s)", self._config.name, welcome.admission)
+        if welcome.admission is Admission.PENDING:
+            logger.info("This worker waits for an admin's approval")
+        self._perform(reactor.on_link_up(self._state, welcome, self._loop.time()))
+        heartbeats = asyncio.create_task(self._send_heartbeats(welcome.heartbeat_interval_s))
+        try:
+            return await link.run()
+        finally:
+            self._link = None
+            heartbeats.cancel()
+            await asyncio.gather(heartbeats, return_exceptions=True)
+            self._perform(reactor.on_link_lost(self._state))
+
+    async def _send_heartbeats(self, interval_s: float) -> None:
+        while True:
+            self._perform(reactor.on_heartbeat_due(self._state, self._vitals.read(), self._loop.time()))
+            await asyncio.sleep(interval_s)
+
+    def _on_message(self, message: ToWorker) -> None:
+        state = self._state
+        match message:
+            case AssignAttempt():
+                effects = reactor.on_assign(state, message)
+            case CancelAttempt():
+                effects = reactor.on_cancel(state, message)
+            case AcknowledgeOutcome():
+                effects = reactor.on_acknowledged(state, message.attempt_id)
+            case HeartbeatAck():
+                effects = reactor.on_heartbeat_acknowledged(state, self._loop.time())
+            case AdmissionChanged():
+                logger.info("Admission: %s %s", message.admission, message.detail)
+                effects = reactor.on_admission_changed(state, message)
+            case Drain():
+                effects = reactor.on_drain(state)
+            case Resume():
+                effects = reactor.on_resume(state)
+            case Refused():
+                effects = reactor.on_refused(state, message)
+            case _:
+                effects = [CloseLink(f"unexpected {type(message).__name__}")]
+        self._perform(effects)
+
+    # --- what the runner tells ---------------------------------------------------------------------
+
+    def _on_started(self, attempt_id: str) -> None:
+        self._perform(reactor.on_process_started(self._state, attempt_id))
+
+    def _on_finished(self, attempt_id: str, outcome: Outcome) -> None:
+        report = outcome.report
+        logger.debug(
+            "Attempt %s ended: %s, exit code %s, %d ms",
+            attempt_id,
+            report.failure_reason or "completed",
+            report.exit_code,
+            report.duration_ms,
+        )
+        self._perform(reactor.on_process_exited(self._state, attempt_id, outcome))
+
+    def _on_refused(self, attempt_id: str, reason: RejectionReason, detail: str) -> None:
+        logger.warning("Attempt %s could not be started (%s): %s", attempt_id, reason, detail)
+        self._perform(reactor.on_process_refused(self._state, attempt_id, reason, detail))
+
+    # --- effects -----------------------------------------------------------------------------------
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send():
+                    if self._link:
+                        self._link.send(effect.message)
+                case SendOutcome():
+                    if self._link:
+                        self._link.send_outcome(effect.attempt_id, effect.outcome)
+                case StartCommand():
+                    self._runner.start(effect.assignment, effect.backend)
+                case StopCommand():
+                    self._runner.stop(effect.attempt_id, at_once=effect.at_once)
+                case CloseLink():
+                    if self._link:
+                        self._link.close(effect.reason)
+                case LeaveForGood():
+                    self._leave(effect.reason)
+        if self._state.is_idle:
+            self._is_quiet.set()
+        else:
+            self._is_quiet.clear()
+
+    def _leave(self, reason: str) -> None:
+        self._why_leave = self._why_leave or reason
+        self._must_leave.set()
+
+
+def _offer(config: WorkerConfig, reports: Sequence[LevelReport]) -> Offer:
+    offered = [report for report in reports if report.is_proven and report.level.rank >= config.min_sandbox.rank]
+    if not offered:
+        logger.warning(
+            "This host proves no sandbox level from %s upwards, so this worker gets no tasks. "
+            "--check shows what it proves; --min-sandbox lowers the floor",
+            config.min_sandbox,
+        )
+    return Offer(
+        name=config.name,
+        slots=config.slots,
+        proofs=tuple(report.proof() for report in offered),
+        allows_network=config.allows_network,
+        platform=platform.platform(terse=True)[:255],
+        cpu_count=os.cpu_count() or 1,
+        memory_total_bytes=psutil.virtual_memory().total,
+    )
+
+
+async def check_levels(workspaces: Workspaces) -> list[LevelReport]:
+    """Prove the levels with a host of its own; what `--check` prints."""
+    host = new_host()
+    try:
+        return await prove_levels(host, workspaces)
+    finally:
+        await host.close()
+
+
+async def run(config: WorkerConfig, folder: StateFolder) -> int:
+    """Be a worker until told to stop."""
+    workspaces = Workspaces(folder.work)
+    if leftovers := workspaces.wipe_all():
+        logger.info("Wiped %d folders that an earlier run left", leftovers)
+    host = new_host()
+    try:
+        reports = await prove_levels(host, workspaces)
+        for report in reports:
+            logger.debug("Sandbox %s: %s", report.level, report.backend or report.why_not)
+        return await Node(config, folder, host, reports).run()
+    finally:
+        await host.close()

@@ -1,0 +1,1 @@
+"""How a command is kept apart from its host: policy, environment, workspace, spawner."""

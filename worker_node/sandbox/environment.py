@@ -1,0 +1,45 @@
+"""The environment of a command: deny by default. Pure; the worker's own environment is an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from octaskly_wire.messages import AssignAttempt
+from octaskly_wire.vocabulary import SandboxLevel
+
+PASSED_ON: Final = frozenset({"PATH", "LANG", "TZ"})
+PASSED_ON_PREFIX: Final = "LC_"
+PASSED_ON_WINDOWS: Final = frozenset({"SYSTEMROOT", "SYSTEMDRIVE", "COMSPEC", "PATHEXT", "WINDIR"})
+"""Without these hardly any Windows program starts; they hold no secrets."""
+
+DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+OURS: Final = "OCTASKLY_"
+
+
+def task_environment(assignment: AssignAttempt, workspace: str, worker_env: Mapping[str, str]) -> dict[str, str]:
+    """Return what the command sees.
+
+    From basic upwards only listed variables of the worker pass; at none all but our own. The task's wishes
+    go over that, and OCTASKLY_* never comes from either side.
+    """
+    if assignment.sandbox is SandboxLevel.NONE:
+        env = {name: value for name, value in worker_env.items() if not _is_ours(name)}
+    else:
+        env = {name: value for name, value in worker_env.items() if _is_harmless(name)}
+        env |= {"TERM": "dumb", "HOME": workspace, "TMPDIR": workspace}
+        if any(name.upper() in PASSED_ON_WINDOWS for name in env):
+            env |= {"USERPROFILE": workspace, "TEMP": workspace, "TMP": workspace}
+    env.setdefault("PATH", DEFAULT_PATH)
+    env |= {name: value for name, value in assignment.env.items() if not _is_ours(name)}
+    env["OCTASKLY_TASK_ID"] = assignment.task_id
+    env["OCTASKLY_ATTEMPT"] = assignment.attempt_id.rpartition(".")[2]
+    return env
+
+
+def _is_ours(name: str) -> bool:
+    return name.upper().startswith(OURS)
+
+
+def _is_harmless(name: str) -> bool:
+    return name in PASSED_ON or name.startswith(PASSED_ON_PREFIX) or name.upper() in PASSED_ON_WINDOWS

@@ -1,0 +1,116 @@
+"""The port between the worker and whatever runs commands, and how an end becomes a report. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Protocol
+
+from octaskly_wire.messages import OutcomeReport
+from octaskly_wire.vocabulary import FailureReason, OutputStream
+from worker_node.sandbox.policy import SandboxPlan
+
+
+class EndCause(StrEnum):
+    """What ended a command, as its supervisor tells it."""
+
+    EXITED = "exited"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    MEMORY_LIMIT = "memory_limit"
+    PROCESS_LIMIT = "process_limit"
+    CPU_LIMIT = "cpu_limit"
+    DISK_LIMIT = "disk_limit"
+
+
+@dataclass(frozen=True)
+class CommandEnd:
+    """How a command ended. Signal numbers and exit codes are those of its first process."""
+
+    cause: EndCause
+    exit_code: int | None
+    signal: int | None
+    duration_ms: int
+    cpu_seconds: float = 0.0
+    max_rss_bytes: int = 0
+    detail: str = ""
+
+
+class Watcher(Protocol):
+    """Hears of one command's life. After `ended` or `refused` nothing more comes."""
+
+    def started(self) -> None:
+        """Hear that the command runs."""
+
+    def wrote(self, stream: OutputStream, data: bytes) -> None:
+        """Take output."""
+
+    def ended(self, end: CommandEnd) -> None:
+        """Hear that no process of the command is left."""
+
+    def refused(self, detail: str) -> None:
+        """Hear that a set-up step failed and the command never ran."""
+
+
+class Host(Protocol):
+    """Runs commands by plan."""
+
+    def launch(self, plan: SandboxPlan, watcher: Watcher) -> None:
+        """Start a command; its life is told to the watcher, never by an exception."""
+
+    def stop(self, attempt_id: str, *, at_once: bool) -> None:
+        """End a command's whole tree: with TERM and a grace, or at once."""
+
+    async def close(self) -> None:
+        """Kill all commands and end."""
+
+
+SIGXCPU: Final = 24
+SIGXFSZ: Final = 25
+SHELL_SIGNAL_BASE: Final = 128
+"""A shell whose command died by signal n exits with 128 + n."""
+
+_BY_CAUSE: Final = {
+    EndCause.TIMED_OUT: FailureReason.TIMEOUT,
+    EndCause.CANCELLED: FailureReason.CANCELLED,
+    EndCause.LOST: FailureReason.WORKER_LOST,
+    EndCause.MEMORY_LIMIT: FailureReason.MEMORY_LIMIT,
+    EndCause.PROCESS_LIMIT: FailureReason.PROCESS_LIMIT,
+    EndCause.CPU_LIMIT: FailureReason.CPU_LIMIT,
+    EndCause.DISK_LIMIT: FailureReason.DISK_LIMIT,
+}
+
+
+def report_of(plan: SandboxPlan, end: CommandEnd, *, filled_a_file: bool) -> OutcomeReport:
+    """Turn an end into the report of the attempt.
+
+    `filled_a_file` says that the workspace holds a file of the allowed size: the proof that an exit code of
+    128 + SIGXFSZ, which any command may choose, stands for the limit.
+    """
+    reason = _BY_CAUSE.get(end.cause) or _reason_of_exit(plan, end, filled_a_file=filled_a_file)
+    ended_by_itself = end.cause is EndCause.EXITED
+    return OutcomeReport(
+        failure_reason=reason,
+        exit_code=end.exit_code if ended_by_itself else None,
+        signal=end.signal,
+        duration_ms=end.duration_ms,
+        sandbox=plan.level,
+        backend=plan.backend,
+        cpu_seconds=end.cpu_seconds,
+        max_rss_bytes=end.max_rss_bytes,
+        limits=dict(plan.enforcement),
+        detail=end.detail[:4096],
+    )
+
+
+def _reason_of_exit(plan: SandboxPlan, end: CommandEnd, *, filled_a_file: bool) -> FailureReason | None:
+    if end.signal is None and end.exit_code == 0:
+        return None
+    of_shell = (end.exit_code or 0) - SHELL_SIGNAL_BASE
+    used_cpu_up = end.cpu_seconds >= plan.rlimits.get("cpu_seconds", float("inf"))
+    if end.signal == SIGXCPU or (of_shell == SIGXCPU and used_cpu_up):
+        return FailureReason.CPU_LIMIT
+    if end.signal == SIGXFSZ or (of_shell == SIGXFSZ and filled_a_file):
+        return FailureReason.DISK_LIMIT
+    return FailureReason.SIGNAL if end.signal is not None else FailureReason.EXIT_CODE

@@ -1,0 +1,128 @@
+"""Read and kill a process's descendants through /proc. Standard library only, the supervisor imports it."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False  # the spawner does without typing: 2 ms and half a megabyte in every fork
+if TYPE_CHECKING:
+    from typing import Final
+
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+
+# Places in /proc/PID/stat, counted from the field after the command name.
+_PPID, _UTIME, _CSTIME, _RSS = 1, 11, 14, 21
+
+
+class TreeUse:
+    """What a tree of processes uses at one moment."""
+
+    __slots__ = ("cpu_seconds", "pids", "rss_bytes")
+
+    def __init__(self, pids: list[int], rss_bytes: int, cpu_seconds: float) -> None:
+        self.pids = pids
+        self.rss_bytes = rss_bytes
+        self.cpu_seconds = cpu_seconds
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            text = file.read(1024)
+    except OSError:
+        return None
+    # The command name may hold spaces and brackets; the last bracket ends it.
+    return text[text.rindex(b")") + 2 :].split()
+
+
+def children_or_none(pid: int) -> list[int] | None:
+    """Return the direct children of all threads of a process; None where the kernel does not list them."""
+    found: list[int] = []
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return found
+    for thread in threads:
+        try:
+            with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:
+                while part := file.read(65536):
+                    # A read of this file may end anywhere, but never inside a number in practice: the kernel
+                    # writes whole entries. What a torn read would miss, the next sweep finds.
+                    found += [int(word) for word in part.split()]
+        except FileNotFoundError:
+            if os.path.exists(f"/proc/{pid}/task/{thread}"):
+                return None
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """Return the direct children of a process."""
+    found = children_or_none(pid)
+    if found is not None:
+        return found
+    below = ((int(name), _stat(int(name))) for name in os.listdir("/proc") if name.isdigit())
+    return [child for child, fields in below if fields and int(fields[_PPID]) == pid]
+
+
+def _descendants_by_scan(root: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit() and (fields := _stat(int(name))):
+            children.setdefault(int(fields[_PPID]), []).append(int(name))
+    found: list[int] = []
+    waiting = [root]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += below
+    return found
+
+
+def descendants(root: int) -> list[int]:
+    """Return every living (or unreaped) descendant of a process, in no special order."""
+    found: list[int] = []
+    waiting = [root]
+    while waiting:
+        below = children_or_none(waiting.pop())
+        if below is None:
+            return _descendants_by_scan(root)
+        found += below
+        waiting += below
+    return found
+
+
+def use_of(root: int) -> TreeUse:
+    """Add up what the descendants of a process use. Pages that they share count more than once."""
+    rss_bytes, ticks = 0, 0
+    pids = descendants(root)
+    for pid in pids:
+        if fields := _stat(pid):
+            rss_bytes += int(fields[_RSS]) * _PAGE_BYTES
+            ticks += sum(int(field) for field in fields[_UTIME : _CSTIME + 1])
+    return TreeUse(pids=pids, rss_bytes=rss_bytes, cpu_seconds=ticks / _TICKS_PER_S)
+
+
+def shared_out_bytes(pids: list[int]) -> int:
+    """Add up memory with shared pages counted once (PSS): slow and exact, the check before a kill."""
+    total = 0
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+                total += next((int(line.split()[1]) << 10 for line in file if line.startswith(b"Pss:")), 0)
+        except (OSError, ValueError):
+            if fields := _stat(pid):
+                total += int(fields[_RSS]) * _PAGE_BYTES
+    return total
+
+
+def signal_all(pids: list[int], *signals: int) -> None:
+    """Send signals to processes that may be gone, or be out of reach, by now."""
+    for pid in pids:
+        for number in signals:
+            try:
+                os.kill(pid, number)
+            except (ProcessLookupError, PermissionError):
+                continue

@@ -1,0 +1,167 @@
+"""The worker's identity on disk: a folder of mode 0700, files of mode 0600, one worker at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from octaskly_wire.identity import key_from_pem, key_to_pem, new_key
+
+_OTHERS: Final = 0o077
+
+
+class StateFolderError(Exception):
+    """The state folder cannot be used; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who this worker is to its cluster. Certificates are DER."""
+
+    worker_id: str
+    cluster_id: str
+    certificate: bytes
+    ca_certificate: bytes
+    key: Ed25519PrivateKey = field(repr=False)
+
+
+class _Stored(msgspec.Struct, forbid_unknown_fields=True):
+    worker_id: str
+    cluster_id: str
+    certificate: bytes
+    ca_certificate: bytes
+
+
+class StateFolder:
+    """An open state folder; it stays locked until `close`."""
+
+    def __init__(self, path: Path) -> None:
+        """Make or check the folder and take its lock."""
+        self.path: Final = path
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_closed_to_others(path, "700")
+            self._lock = _lock(path / "lock")
+        except OSError as error:
+            raise StateFolderError(f"state folder {path}: {error.strerror or error}") from error
+
+    @property
+    def work(self) -> Path:
+        """Return the folder of workspaces."""
+        return self.path / "work"
+
+    def close(self) -> None:
+        """Release the lock."""
+        self._lock.close()
+
+    def load_or_make_key(self) -> Ed25519PrivateKey:
+        """Return the worker's key; a new one is stored before it is used anywhere."""
+        path = self.path / "key.pem"
+        if (text := _read(path)) is None:
+            key = new_key()
+            _write(path, key_to_pem(key))
+            return key
+        try:
+            return key_from_pem(text)
+        except Exception as error:
+            raise StateFolderError(f"{path} holds no private key: {error}") from error
+
+    def load_identity(self) -> Identity | None:
+        """Return the identity, None before enrolment."""
+        path = self.path / "identity.json"
+        if (text := _read(path)) is None:
+            return None
+        try:
+            stored = msgspec.json.decode(text, type=_Stored)
+        except msgspec.MsgspecError as error:
+            raise StateFolderError(f"{path} is damaged ({error}); remove it and enrol again") from error
+        if not (self.path / "key.pem").exists():
+            raise StateFolderError(f"{path} has lost its key.pem; remove it and enrol again")
+        return Identity(
+            worker_id=stored.worker_id,
+            cluster_id=stored.cluster_id,
+            certificate=stored.certificate,
+            ca_certificate=stored.ca_certificate,
+            key=self.load_or_make_key(),
+        )
+
+    def save_identity(self, identity: Identity) -> None:
+        """Store what enrolment gave; the key is stored already."""
+        stored = _Stored(identity.worker_id, identity.cluster_id, identity.certificate, identity.ca_certificate)
+        _write(self.path / "identity.json", msgspec.json.format(msgspec.json.encode(stored)) + b"\n")
+
+
+def _check_closed_to_others(path: Path, wanted: str) -> None:
+    if sys.platform == "win32":
+        return  # modes say nothing there; the profile folder is private by its access list
+    status = path.lstat()
+    if status.st_uid != os.geteuid():
+        raise StateFolderError(f"{path} belongs to another user (uid {status.st_uid}); use another --state-dir")
+    if status.st_mode & _OTHERS:
+        raise StateFolderError(
+            f"{path} is open to other users (mode {status.st_mode & 0o777:04o}); run: chmod {wanted} {path}"
+        )
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        _check_closed_to_others(path, "600")
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StateFolderError(f"{path}: {error.strerror or error}") from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Replace a file at once and for good: a crash leaves the old one or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise StateFolderError(f"{path}: {error.strerror or error}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    if sys.platform == "win32":
+        return  # folders cannot be opened there; NTFS journals the rename
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _lock(path: Path) -> IO[bytes]:
+    """Open and lock a file; the kernel drops the lock with the process, however it ends."""
+    file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0)  # noqa: SIM115 - held open
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise StateFolderError(
+            f"{path.parent} is in use by another worker; give each worker its own --state-dir"
+        ) from error
+    return file

@@ -1,0 +1,119 @@
+"""Pump one session: small messages ahead of bulk, bounded queues, an end with a reason."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Final
+
+from octaskly_wire.errors import WireError
+from octaskly_wire.messages import FromWorker, ToWorker
+from worker_node.core.outcome import Outcome
+from worker_node.shell.tcp_dialer import READ_BYTES, Connection
+
+logger = logging.getLogger(__name__)
+
+MAX_QUEUED: Final = 32_768
+"""Messages not yet written. More means that the peer stopped reading: the link is given up, nothing is lost."""
+
+
+class Link:
+    """One live connection; `run` returns when it is over."""
+
+    def __init__(self, connection: Connection, on_message: Callable[[ToWorker], None]) -> None:
+        """Take an open session; nothing is pumped before `run`."""
+        self._connection = connection
+        self._on_message = on_message
+        self._control: deque[FromWorker] = deque()
+        self._bulk: deque[Iterator[FromWorker]] = deque()
+        self._has_work = asyncio.Event()
+        self._is_flushed = asyncio.Event()
+        self._is_flushed.set()
+        self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def send(self, message: FromWorker) -> None:
+        """Queue a small message ahead of all bulk."""
+        self._control.append(message)
+        self._wake()
+
+    def send_outcome(self, attempt_id: str, outcome: Outcome) -> None:
+        """Queue an outcome; one with much output goes piece by piece, behind all small messages."""
+        if outcome.is_bulky:
+            self._bulk.append(outcome.messages(attempt_id))
+        else:
+            self._control.extend(outcome.messages(attempt_id))
+        self._wake()
+
+    def close(self, reason: str) -> None:
+        """End the link."""
+        if not self._end.done():
+            self._end.set_result(reason)
+
+    async def flush(self) -> None:
+        """Wait until all is handed to the kernel, or the link is over."""
+        flushed = asyncio.ensure_future(self._is_flushed.wait())
+        await asyncio.wait([flushed, self._end], return_when=asyncio.FIRST_COMPLETED)
+        flushed.cancel()
+
+    async def run(self) -> str:
+        """Pump until the link ends; return why."""
+        tasks = [asyncio.ensure_future(self._read()), asyncio.ensure_future(self._write())]
+        for task in tasks:
+            task.add_done_callback(self._on_pump_ended)
+        try:
+            return await asyncio.shield(self._end)
+        finally:
+            self.close("cancelled")
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with suppress(OSError):
+                await self._connection.close()
+
+    def _wake(self) -> None:
+        if len(self._control) + len(self._bulk) > MAX_QUEUED:
+            self.close("the dispatcher does not read")
+        self._is_flushed.clear()
+        self._has_work.set()
+
+    def _on_pump_ended(self, task: asyncio.Task[str]) -> None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self.close(task.result())
+            return
+        if not isinstance(error, (OSError, WireError)):
+            logger.error("The link failed", exc_info=error)
+        self.close(str(error) or type(error).__name__)
+
+    async def _read(self) -> str:
+        connection = self._connection
+        while True:
+            while connection.pending:
+                self._on_message(connection.pending.popleft())
+            data = await connection.reader.read(READ_BYTES)
+            if not data:
+                return "the dispatcher closed the connection"
+            connection.pending.extend(connection.session.feed(data))
+
+    async def _write(self) -> str:
+        writer, session = self._connection.writer, self._connection.session
+        while True:
+            await self._has_work.wait()
+            self._has_work.clear()
+            while self._control or self._bulk:
+                if self._control:
+                    frames = []
+                    while self._control and len(frames) < 256:  # noqa: PLR2004 - then let the kernel have them
+                        frames.append(session.encode(self._control.popleft()))
+                    writer.write(b"".join(frames))
+                elif (piece := next(self._bulk[0], None)) is not None:
+                    writer.write(session.encode(piece))
+                else:
+                    self._bulk.popleft()
+                await writer.drain()
+            self._is_flushed.set()

@@ -1,0 +1,29 @@
+"""Read the load of this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+
+from octaskly_wire.messages import Vitals
+
+
+class VitalSigns:
+    """Takes readings; the processor's load is the mean since the reading before."""
+
+    def __init__(self, folder: Path) -> None:
+        """Watch the disk that holds a folder."""
+        self._folder = str(folder)
+        psutil.cpu_percent(interval=None)  # the first reading only sets the mark
+
+    def read(self) -> Vitals:
+        """Return the load now."""
+        memory = psutil.virtual_memory()
+        return Vitals(
+            cpu_percent=float(psutil.cpu_percent(interval=None)),
+            memory_total_bytes=memory.total,
+            memory_available_bytes=memory.available,
+            disk_free_bytes=psutil.disk_usage(self._folder).free,
+            load_1m=float(psutil.getloadavg()[0]),
+        )

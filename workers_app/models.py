@@ -1,0 +1,94 @@
+"""Tables of the cluster's own identity, its workers' whitelist and the join tokens."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+
+from octaskly_wire.vocabulary import Admission
+
+ADMISSION_CHOICES = [(state.value, state.value) for state in Admission]
+
+
+class Cluster(models.Model):
+    """The one row that makes this database a cluster: its id and its certificate authority.
+
+    The CA's private key is wrapped with a key derived from the secret key, so a wrong secret key is
+    noticed at start, and a copy of the database alone cannot sign certificates.
+    """
+
+    cluster_id = models.CharField(primary_key=True, max_length=36)
+    ca_certificate = models.BinaryField(help_text="DER")
+    ca_key_wrapped = models.BinaryField(help_text="AES-256-GCM, nonce first")
+    created_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "cluster"
+
+    def __str__(self) -> str:
+        return self.cluster_id
+
+
+class JoinToken(models.Model):
+    """A right to enrol a machine. Only the secret's digest is kept."""
+
+    token_id = models.CharField(primary_key=True, max_length=8)
+    secret_sha256 = models.CharField(max_length=64)
+    uses_allowed = models.PositiveIntegerField(default=1)
+    uses_left = models.PositiveIntegerField(default=1)
+    auto_approve = models.BooleanField(default=False)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+
+    class Meta:
+        db_table = "join_tokens"
+        ordering: ClassVar = ["-created_at"]
+
+    def __str__(self) -> str:
+        return self.token_id
+
+
+class Worker(models.Model):
+    """A machine that enrolled: its key's place on the whitelist and what is known of it.
+
+    The engine owns the columns below the comment; people change the rest through the services.
+    """
+
+    id = models.CharField(primary_key=True, max_length=36, editable=False)
+    name = models.CharField(max_length=255)
+    admission = models.CharField(max_length=10, choices=ADMISSION_CHOICES, default=Admission.PENDING.value)
+    admission_reason = models.CharField(max_length=255, blank=True, default="")
+    public_key_sha256 = models.CharField(max_length=64, unique=True)
+    is_draining = models.BooleanField(default=False, help_text="takes nothing new")
+    created_at = models.DateTimeField()
+    approved_at = models.DateTimeField(null=True, blank=True)
+    certificate_expires_at = models.DateTimeField(null=True, blank=True)
+    join_token_id = models.CharField(max_length=8, blank=True, default="")
+
+    # Owned by the engine.
+    is_connected = models.BooleanField(default=False)
+    connected_at = models.DateTimeField(null=True, blank=True)
+    last_seen_at = models.DateTimeField(null=True, blank=True)
+    boot_id = models.CharField(max_length=64, blank=True, default="")
+    address = models.CharField(max_length=64, blank=True, default="")
+    transport = models.CharField(max_length=8, blank=True, default="")
+    software_version = models.CharField(max_length=64, blank=True, default="")
+    platform = models.CharField(max_length=255, blank=True, default="")
+    slots = models.PositiveIntegerField(default=0)
+    cpu_count = models.PositiveIntegerField(default=0)
+    memory_total_bytes = models.BigIntegerField(default=0)
+    allows_network = models.BooleanField(default=False)
+    levels = models.JSONField(default=list, blank=True, help_text="proven sandbox levels: level, backend, gaps")
+    vitals = models.JSONField(default=dict, blank=True, help_text="latest load readings")
+
+    class Meta:
+        db_table = "workers"
+        ordering: ClassVar = ["name", "id"]
+
+    def __str__(self) -> str:
+        return self.name
