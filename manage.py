@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from octaskly_wire.cipher_pin import pin_cipher_suite
@@ -12,6 +13,7 @@ pin_cipher_suite()  # Must come before anything that loads OpenSSL.
 
 def main() -> None:
     """Run one management command."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "octaskly_site.settings")
     from octaskly_site.env import ConfigurationError, export_early_flags
 
     try:

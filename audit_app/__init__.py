@@ -1,1 +1,1 @@
-"""."""
+"""What happened: the append-only, hash-chained trail and its one writer."""

@@ -55,12 +55,7 @@ class Prepared:
 def run(options: DispatcherOptions) -> int:
     """Run the dispatcher until it is told to stop; return the exit code."""
     prepared = _prepare(options)
-    try:
-        return web_server.run(
-            make_application(options.threads), prepared.api_socket, lambda: _main(prepared)
-        )
-    finally:
-        prepared.api_socket.close()
+    return web_server.run(make_application(options.threads), prepared.api_socket, lambda: _main(prepared))
 
 
 def _prepare(options: DispatcherOptions) -> Prepared:

@@ -6,7 +6,12 @@ import sys
 import time
 from pathlib import Path
 
-from accounts_app.conf import REST_FRAMEWORK, simple_jwt_settings
+from accounts_app.conf import (
+    AUTHENTICATION_BACKENDS,  # noqa: F401 - settings by being named here
+    REST_FRAMEWORK,  # noqa: F401
+    SPECTACULAR_PREPROCESSING_HOOKS,
+    simple_jwt_settings,
+)
 from octaskly_site import env
 from octaskly_site.secret_key import derive_keys, read_or_create_secret
 from octaskly_wire.limits import HEARTBEAT_INTERVAL_S, LEASE_S, RECONNECT_GRACE_S
@@ -40,8 +45,8 @@ APPEND_SLASH = False
 STATIC_URL = "/static/"
 LOGIN_URL = "/admin/login/"
 
+# Daphne is not among them: its app only replaces `runserver`, and makes an event loop as soon as it is imported.
 INSTALLED_APPS = [
-    "daphne",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -127,7 +132,6 @@ X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 32 << 20
 """Bytes of one request body: a list of 10,000 ordinary tasks fits."""
 
-REST_FRAMEWORK = REST_FRAMEWORK
 SIMPLE_JWT = simple_jwt_settings(_keys.jwt)
 SPECTACULAR_SETTINGS = {
     "TITLE": "Octaskly",
@@ -137,6 +141,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
+    "PREPROCESSING_HOOKS": SPECTACULAR_PREPROCESSING_HOOKS,
 }
 
 LOGGING_CONFIG = None  # octaskly_site.logs sets up logging, from OCTASKLY_LOG.

@@ -14,6 +14,10 @@ admin.site.site_header = "Octaskly"
 admin.site.site_title = "Octaskly"
 admin.site.index_title = "This cluster"
 
+handler400 = "accounts_app.rest.fallbacks.bad_request"
+handler404 = "accounts_app.rest.fallbacks.not_found"
+handler500 = "accounts_app.rest.fallbacks.server_error"
+
 urlpatterns = [
     re_path(r"^$", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),

@@ -58,7 +58,8 @@ def run(application: Any, listening: socket.socket, main: Callable[[], Awaitable
 
     server = Server(
         application=application,
-        endpoints=[f"fd:fileno={listening.fileno()}"],
+        # Twisted takes the descriptor over and closes it.
+        endpoints=[f"fd:fileno={listening.detach()}"],
         signal_handlers=False,
         ready_callable=on_ready,
         http_timeout=MAX_BODY_SECONDS,

@@ -150,7 +150,6 @@ class IdempotencyKey(models.Model):
     key = models.CharField(max_length=255)
     body_sha256 = models.CharField(max_length=64)
     task_ids = models.JSONField()
-    is_list = models.BooleanField()
     created_at = models.DateTimeField(db_index=True)
 
     class Meta:

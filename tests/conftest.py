@@ -8,6 +8,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import django
+
 from octaskly_wire.cipher_pin import pin_cipher_suite
 
 pin_cipher_suite()
@@ -27,3 +29,5 @@ def _isolate_environment() -> None:
 
 
 _isolate_environment()
+
+django.setup()  # Only now: settings read the environment once.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from octaskly_wire.cipher_pin import pin_cipher_suite
+
+# As it was given: what is set for our own TLS is nothing for tasks.
+INHERITED = dict(os.environ)
 
 # Before anything loads OpenSSL, which reads its configuration once.
 pin_cipher_suite()
@@ -12,7 +16,6 @@ pin_cipher_suite()
 import asyncio  # noqa: E402
 import contextlib  # noqa: E402
 import logging  # noqa: E402
-import os  # noqa: E402
 import tempfile  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -29,14 +32,14 @@ logger = logging.getLogger("worker_node")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the worker; return 0 fine, 1 failed, 2 bad usage."""
-    config = config_module.parse(sys.argv[1:] if arguments is None else arguments, os.environ)
+    config = config_module.parse(sys.argv[1:] if arguments is None else arguments, INHERITED)
     logs.set_up(config.log_level, config.log_levels, as_json=config.logs_json)
     _harden()
     if config.is_check:
         return _check()
     try:
         with contextlib.closing(StateFolder(config.state_dir)) as folder:
-            return asyncio.run(node.run(config, folder))
+            return asyncio.run(node.run(config, folder, INHERITED))
     except (StateFolderError, CannotJoin) as error:
         logger.error("%s", error)  # noqa: TRY400 - the text says it all
         return 1

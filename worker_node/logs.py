@@ -64,9 +64,7 @@ def escaped(text: str) -> str:
     """Return text that can neither move a terminal's cursor nor begin a second line nor reorder itself."""
     if text.isprintable():
         return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _message_of(record: logging.LogRecord, formatter: logging.Formatter) -> str:

@@ -11,7 +11,7 @@ import random
 import secrets
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import psutil
@@ -62,7 +62,14 @@ def new_host() -> Host:
 class Node:
     """Wires the core to the world. One instance a process."""
 
-    def __init__(self, config: WorkerConfig, folder: StateFolder, host: Host, reports: Sequence[LevelReport]) -> None:
+    def __init__(
+        self,
+        config: WorkerConfig,
+        folder: StateFolder,
+        host: Host,
+        reports: Sequence[LevelReport],
+        task_env: Mapping[str, str],
+    ) -> None:
         """Take the parts; nothing is dialled yet."""
         self._config = config
         self._loop = asyncio.get_running_loop()
@@ -70,7 +77,7 @@ class Node:
         self._vitals = VitalSigns(folder.path)
         self._joiner = Joiner(config, folder, self._boot_id)
         listener = Listener(self._on_started, self._on_finished, self._on_refused)
-        self._runner = Runner(host, Workspaces(folder.work), os.environ, listener)
+        self._runner = Runner(host, Workspaces(folder.work), task_env, listener)
         self._state = WorkerState(_offer(config, reports))
         self._link: Link | None = None
         self._is_quiet = asyncio.Event()
@@ -156,7 +163,7 @@ class Node:
             try:
                 connection, welcome = await self._joiner.join()
             except DispatcherRefused as error:
-                self._perform(reactor.on_refused(self._state, error.refusal))
+                self._perform(reactor.on_refused(error.refusal))
                 logger.warning("The dispatcher refused the connection: %s", error)
             except CannotJoin as error:
                 self._leave(str(error))
@@ -213,7 +220,7 @@ class Node:
             case Resume():
                 effects = reactor.on_resume(state)
             case Refused():
-                effects = reactor.on_refused(state, message)
+                effects = reactor.on_refused(message)
             case _:
                 effects = [CloseLink(f"unexpected {type(message).__name__}")]
         self._perform(effects)
@@ -296,8 +303,16 @@ async def check_levels(workspaces: Workspaces) -> list[LevelReport]:
         await host.close()
 
 
-async def run(config: WorkerConfig, folder: StateFolder) -> int:
-    """Be a worker until told to stop."""
+async def run(
+    config: WorkerConfig,
+    folder: StateFolder,
+    task_env: Mapping[str, str],
+    on_made: Callable[[Node], None] = lambda _: None,
+) -> int:
+    """Be a worker until told to stop.
+
+    `task_env` is the environment that level none passes on; `on_made` gets the node, to stop it without signals.
+    """
     workspaces = Workspaces(folder.work)
     if leftovers := workspaces.wipe_all():
         logger.info("Wiped %d folders that an earlier run left", leftovers)
@@ -306,6 +321,8 @@ async def run(config: WorkerConfig, folder: StateFolder) -> int:
         reports = await prove_levels(host, workspaces)
         for report in reports:
             logger.debug("Sandbox %s: %s", report.level, report.backend or report.why_not)
-        return await Node(config, folder, host, reports).run()
+        node = Node(config, folder, host, reports, task_env)
+        on_made(node)
+        return await node.run()
     finally:
         await host.close()

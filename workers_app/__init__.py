@@ -1,1 +1,1 @@
-"""."""
+"""The whitelist of machines: registry, join tokens, admission."""

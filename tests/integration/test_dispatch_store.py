@@ -21,7 +21,7 @@ from tasks_app.dispatch_store import DispatchStore
 from tasks_app.ids import new_task_ids
 from tasks_app.models import Result, Task
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 BASIC = (SandboxLevel.BASIC, False)
 
@@ -96,7 +96,7 @@ def test_whole_life_of_a_task(store, add_task):
     result = Result.objects.get()
     assert (result.outcome, bytes(result.stdout), result.cpu_seconds) == ("completed", b"hi\xff\n", 0.5)
     assert result.limits == {"memory": "kernel"}
-    events = list(AuditEntry.objects.filter(task_id=task.id).values_list("event_type", flat=True))
+    events = list(AuditEntry.objects.filter(task_id=task.id).order_by("id").values_list("event_type", flat=True))
     assert events == ["task_started", "task_finished"]
 
 

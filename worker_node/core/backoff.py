@@ -14,5 +14,5 @@ def reconnect_delay_s(failures: int, random_fraction: float) -> float:
     The whole range is used, not only its end: after a restart of the dispatcher its workers come back spread
     out instead of in step.
     """
-    ceiling = min(CEILING_S, FLOOR_S * 2 ** min(failures, 16))
+    ceiling = min(CEILING_S, FLOOR_S * float(1 << min(failures, 16)))
     return FLOOR_S + (ceiling - FLOOR_S) * random_fraction

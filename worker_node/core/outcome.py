@@ -55,9 +55,7 @@ class Outcome:
             if output.is_bulky:
                 for offset in range(0, len(output.data), MAX_CHUNK_BYTES):
                     yield OutputChunk(attempt_id, stream, offset, output.data[offset : offset + MAX_CHUNK_BYTES])
-        report = msgspec.structs.replace(
-            self.report, stdout=self.stdout.describe(), stderr=self.stderr.describe()
-        )
+        report = msgspec.structs.replace(self.report, stdout=self.stdout.describe(), stderr=self.stderr.describe())
         yield AttemptFinished(attempt_id, report)
 
 

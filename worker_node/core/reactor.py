@@ -167,7 +167,7 @@ def on_admission_changed(state: WorkerState, change: AdmissionChanged) -> list[E
     return []
 
 
-def on_refused(state: WorkerState, refusal: Refused) -> list[Effect]:
+def on_refused(refusal: Refused) -> list[Effect]:
     """Leave for good or try again, as the dispatcher says."""
     reason = f"the dispatcher refused this worker ({refusal.code}): {refusal.detail}"
     return [LeaveForGood(reason) if refusal.is_final else CloseLink(reason)]

@@ -59,9 +59,7 @@ class SandboxPlan:
         }
 
 
-def plan_attempt(
-    assignment: AssignAttempt, backend: str, workspace: str, worker_env: Mapping[str, str]
-) -> SandboxPlan:
+def plan_attempt(assignment: AssignAttempt, backend: str, workspace: str, worker_env: Mapping[str, str]) -> SandboxPlan:
     """Turn an assignment into a plan. Only the spawner keeps limits, so only its plans say that they are kept."""
     rlimits, polled, enforcement = _limits(assignment.limits)
     if backend != Backend.SPAWNER:

@@ -129,7 +129,7 @@ async def _pump(reader: asyncio.StreamReader | None, stream: OutputStream, watch
 def _tree(pid: int) -> list[psutil.Process]:
     """Return the descendants while their parent is still there to be asked."""
     with contextlib.suppress(psutil.Error):
-        return psutil.Process(pid).children(recursive=True)
+        return list(psutil.Process(pid).children(recursive=True))
     return []
 
 

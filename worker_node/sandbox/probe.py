@@ -27,7 +27,7 @@ echo "pwd=$(pwd -P)"; echo "home=$HOME"; echo "tmpdir=$TMPDIR"; echo "umask=$(um
 echo "core=$(ulimit -c)"; echo "files=$(ulimit -n)"; echo "task=$OCTASKLY_TASK_ID"
 echo "ours=$OCTASKLY_JOIN_TOKEN"; echo "secret=$PROBE_SECRET"
 while read -r name value; do case "$name" in NoNewPrivs:) echo "nnp=$value";; esac; done 2>/dev/null </proc/self/status
-( trap '' TERM HUP; exec sleep 600 ) </dev/null >/dev/null 2>&1 &
+( trap '' HUP; exec sleep 600 ) </dev/null >/dev/null 2>&1 &
 echo "left=$!"
 echo canary >&2
 exit 7
@@ -73,7 +73,9 @@ async def prove_levels(host: Host, workspaces: Workspaces) -> list[LevelReport]:
     reports = [await _prove(level, backend, host, workspaces) for level in _tried(backend)]
     done = {report.level for report in reports}
     return reports + [
-        LevelReport(level, is_proven=False, why_not=_why_not_tried(level)) for level in SandboxLevel if level not in done
+        LevelReport(level, is_proven=False, why_not=_why_not_tried(level))
+        for level in SandboxLevel
+        if level not in done
     ]
 
 
@@ -108,13 +110,13 @@ async def _prove(level: SandboxLevel, backend: Backend, host: Host, workspaces: 
     assignment = AssignAttempt(
         attempt_id=name, task_id=name, command=command, timeout_s=PROBE_TIMEOUT_S, sandbox=level, allows_network=False
     )
-    canary = _Canary()
+    canary = _Canary(str(folder.resolve()))
     try:
         host.launch(plan_attempt(assignment, backend, str(folder), {**os.environ, **_PLANTED}), canary)
         await canary.is_over.wait()
     finally:
         await asyncio.to_thread(workspaces.wipe, folder)
-    failures = canary.failures(level, backend, name, os.path.realpath(folder))
+    failures = canary.failures(level, backend, name)
     if failures:
         return LevelReport(level, is_proven=False, why_not="; ".join(failures))
     return LevelReport(level, is_proven=True, backend=backend, gaps=_gaps(level, backend))
@@ -134,7 +136,8 @@ def _gaps(level: SandboxLevel, backend: Backend) -> list[str]:
 class _Canary:
     """Hears of one canary command and judges it."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
         self.is_over = asyncio.Event()
         self._output: dict[OutputStream, bytes] = {"stdout": b"", "stderr": b""}
         self._end: CommandEnd | None = None
@@ -154,7 +157,7 @@ class _Canary:
         self._refusal = detail
         self.is_over.set()
 
-    def failures(self, level: SandboxLevel, backend: Backend, task_id: str, folder: str) -> list[str]:
+    def failures(self, level: SandboxLevel, backend: Backend, task_id: str) -> list[str]:
         """Return what did not hold."""
         if self._end is None:
             return [self._refusal]
@@ -169,7 +172,7 @@ class _Canary:
         }
         if backend is not Backend.WINDOWS:
             checks |= {
-                "the working folder is wrong": seen.get("pwd") == folder,
+                "the working folder is wrong": seen.get("pwd") == self._folder,
                 "the umask is not 077": seen.get("umask", "").lstrip("0") == "77",
                 "a background process outlived its command": not _is_alive(seen.get("left", "")),
             }
@@ -181,8 +184,8 @@ class _Canary:
         if level is not SandboxLevel.NONE:
             checks |= {
                 "the worker's environment was visible": seen.get("secret") == "",
-                "HOME is not the working folder": os.path.realpath(seen.get("home", "")) == folder,
-                "TMPDIR is not the working folder": os.path.realpath(seen.get("tmpdir", "")) == folder,
+                "HOME is not the working folder": os.path.realpath(seen.get("home", "")) == self._folder,
+                "TMPDIR is not the working folder": os.path.realpath(seen.get("tmpdir", "")) == self._folder,
             }
             if backend is Backend.SPAWNER:
                 checks["new privileges are possible"] = seen.get("nnp") == "1"
@@ -193,6 +196,6 @@ def _is_alive(pid_text: str) -> bool:
     if not pid_text.isdigit():
         return True
     try:
-        return psutil.Process(int(pid_text)).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(int(pid_text)).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False

@@ -119,7 +119,9 @@ class Spawner:
         except BaseException as error:  # noqa: BLE001 - a forked copy must never run on as a second spawner
             try:
                 if supervisor is None or supervisor.main_pid == 0:
-                    control.send(json.dumps({"event": "refused", "detail": f"supervisor: {error}"}).encode(), socket.MSG_NOSIGNAL)
+                    control.send(
+                        json.dumps({"event": "refused", "detail": f"supervisor: {error}"}).encode(), socket.MSG_NOSIGNAL
+                    )
             finally:
                 os._exit(1)
         os._exit(0)

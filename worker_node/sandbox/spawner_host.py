@@ -62,6 +62,8 @@ class SpawnerHost:
 
     async def close(self) -> None:
         """Kill all commands, wait shortly until they are gone, end the spawner."""
+        if self._is_closing:
+            return
         self._is_closing = True
         for attempt_id in list(self._attempts):
             self.stop(attempt_id, at_once=True)

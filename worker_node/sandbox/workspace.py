@@ -52,9 +52,7 @@ class Workspaces:
 
 def has_file_of(folder: Path, size_bytes: int) -> bool:
     """Return whether a regular file of at least this size lies anywhere in the folder."""
-    return any(
-        stat.S_ISREG(status.st_mode) and status.st_size >= size_bytes for status in _statuses(str(folder))
-    )
+    return any(stat.S_ISREG(status.st_mode) and status.st_size >= size_bytes for status in _statuses(str(folder)))
 
 
 def _statuses(folder: str) -> Iterator[os.stat_result]:

@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 SEARCH_TIMEOUT_S: Final = 30.0
 """After which a search starts anew, in case the network changed under it."""
 
+SHORT_DIGEST_CHARACTERS: Final = 8
+"""Of the CA key's digest, in announcements."""
+
 AT_ONCE: Final = 32
 """Addresses tried at the same time: impostors in mDNS cost a worker no time, only sockets."""
 
@@ -109,12 +112,10 @@ class Joiner:
 
 
 def _may_be(announced: Announcement, token: JoinToken) -> bool:
-    return announced.ca_digest_short == Announcement.short_digest(token.ca_digest)
+    return announced.ca_digest_short == token.ca_digest.hex()[:SHORT_DIGEST_CHARACTERS]
 
 
-async def first_success(
-    addresses: Sequence[Address], attempt: Callable[[Address], Awaitable[Result]]
-) -> Result:
+async def first_success(addresses: Sequence[Address], attempt: Callable[[Address], Awaitable[Result]]) -> Result:
     """Try addresses at the same time and return the first success; else raise what tells most.
 
     A refusal comes from a peer that proved to be the dispatcher, so it counts more than any failure.

@@ -127,7 +127,7 @@ def _write(path: Path, data: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(fd, "wb") as file:
+        with os.fdopen(fd, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(fd)
@@ -149,7 +149,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _lock(path: Path) -> IO[bytes]:
     """Open and lock a file; the kernel drops the lock with the process, however it ends."""
-    file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0)  # noqa: SIM115 - held open
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0)
     try:
         if sys.platform == "win32":
             import msvcrt

@@ -54,9 +54,8 @@ class Link:
 
     async def flush(self) -> None:
         """Wait until all is handed to the kernel, or the link is over."""
-        flushed = asyncio.ensure_future(self._is_flushed.wait())
-        await asyncio.wait([flushed, self._end], return_when=asyncio.FIRST_COMPLETED)
-        flushed.cancel()
+        self._end.add_done_callback(lambda _: self._is_flushed.set())
+        await self._is_flushed.wait()
 
     async def run(self) -> str:
         """Pump until the link ends; return why."""
@@ -107,7 +106,7 @@ class Link:
             self._has_work.clear()
             while self._control or self._bulk:
                 if self._control:
-                    frames = []
+                    frames: list[bytes] = []
                     while self._control and len(frames) < 256:  # noqa: PLR2004 - then let the kernel have them
                         frames.append(session.encode(self._control.popleft()))
                     writer.write(b"".join(frames))

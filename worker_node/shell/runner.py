@@ -32,9 +32,7 @@ class Listener:
 class Runner:
     """Owns the executions of this worker."""
 
-    def __init__(
-        self, host: Host, workspaces: Workspaces, worker_env: Mapping[str, str], listener: Listener
-    ) -> None:
+    def __init__(self, host: Host, workspaces: Workspaces, worker_env: Mapping[str, str], listener: Listener) -> None:
         """Take the parts; nothing runs yet."""
         self._host: Final = host
         self.workspaces: Final = workspaces

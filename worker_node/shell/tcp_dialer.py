@@ -151,9 +151,7 @@ def check_identity(identity: Identity) -> None:
         raise BadProof("the certificate is for another key")
 
 
-async def open_session(
-    address: Address, identity: Identity, boot_id: str, codec: Codec
-) -> tuple[Connection, Welcome]:
+async def open_session(address: Address, identity: Identity, boot_id: str, codec: Codec) -> tuple[Connection, Welcome]:
     """Connect, prove who we are, and return once the dispatcher bade welcome: only then are we connected."""
     context = tls.client_context(identity.ca_certificate, identity.certificate, identity.key)
     async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
@@ -195,9 +193,7 @@ async def _connected(
         await connection.close()
 
 
-async def _connect(
-    address: Address, context: ssl.SSLContext, server_name: str | None, codec: Codec
-) -> Connection:
+async def _connect(address: Address, context: ssl.SSLContext, server_name: str | None, codec: Codec) -> Connection:
     reader, writer = await asyncio.open_connection(
         address.host,
         address.port,

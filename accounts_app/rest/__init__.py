@@ -1,0 +1,1 @@
+"""REST parts that every app shares, and the sign-in routes."""

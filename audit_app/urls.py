@@ -1,0 +1,9 @@
+"""Addresses of the audit trail, below /api/v1/."""
+
+from __future__ import annotations
+
+from django.urls import re_path
+
+from audit_app.api import AuditListView
+
+urlpatterns = [re_path(r"^audit/?$", AuditListView.as_view(), name="audit")]

@@ -1,0 +1,183 @@
+"""Tasks and results in Django's admin: to read, filter and search; actions call the services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+
+from tasks_app import services
+from tasks_app.models import Result, Task
+
+MAX_SHOWN_COMMAND = 80
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):
+    """Rows that the engine owns: nobody adds, edits or removes them here."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: tasks come through REST."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: the engine owns the row."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: the record stays."""
+        return False
+
+
+def duration_text(duration_ms: int | None) -> str:
+    """Return a duration as people say it."""
+    if duration_ms is None:
+        return "-"
+    if duration_ms < 1000:  # noqa: PLR2004 - a second
+        return f"{duration_ms} ms"
+    seconds = duration_ms / 1000
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+class ResultInline(admin.TabularInline):
+    """A task's attempts below the task."""
+
+    model = Result
+    fields: ClassVar = ["attempt", "worker_id", "state", "outcome", "failure_reason", "exit_code", "took", "detail"]
+    readonly_fields = fields
+    can_delete = False
+    extra = 0
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: attempts are the engine's."""
+        return False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Result]:
+        """Leave the outputs in the database."""
+        return super().get_queryset(request).defer("stdout", "stderr")
+
+    @admin.display(description="duration")
+    def took(self, result: Result) -> str:
+        """Return how long it ran."""
+        return duration_text(result.duration_ms)
+
+
+@admin.register(Task)
+class TaskAdmin(ReadOnlyAdmin):
+    """Tasks."""
+
+    list_display: ClassVar = [
+        "short_command", "name", "status", "failure_reason", "exit_code", "took", "owner", "priority", "created_at",
+        "worker_id",
+    ]  # fmt: skip
+    list_filter: ClassVar = ["status", "failure_reason", "sandbox", "owner", "created_at"]
+    list_select_related: ClassVar = ["owner"]
+    list_per_page = 50
+    show_full_result_count = False
+    search_fields: ClassVar = ["id", "name", "command"]
+    ordering: ClassVar = ["-id"]
+    actions: ClassVar = ["cancel_tasks", "retry_tasks"]
+    inlines: ClassVar = [ResultInline]
+    fieldsets: ClassVar = [
+        (None, {"fields": ["id", "whole_command", "name", "status", "failure_reason", "exit_code", "took"]}),
+        ("Output", {"fields": ["shown_stdout", "stdout_truncated", "shown_stderr", "stderr_truncated"]}),
+        ("Asked for", {"fields": [
+            "owner", "priority", "timeout_s", "max_retries", "sandbox", "network", "env", "limits",
+        ]}),
+        ("Life", {"fields": [
+            "worker_id", "attempt", "failures", "losses", "created_at", "available_at", "assigned_at", "started_at",
+            "completed_at", "cancel_requested_at",
+        ]}),
+    ]  # fmt: skip
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
+        """Leave the outputs of a whole list in the database."""
+        tasks = super().get_queryset(request)
+        is_list = request.resolver_match is not None and request.resolver_match.url_name == "tasks_app_task_changelist"
+        return tasks.defer("stdout", "stderr") if is_list else tasks
+
+    @admin.display(description="command", ordering="command")
+    def short_command(self, task: Task) -> str:
+        """Return the head of the command."""
+        text = task.command
+        return text if len(text) <= MAX_SHOWN_COMMAND else f"{text[:MAX_SHOWN_COMMAND]}…"
+
+    @admin.display(description="command")
+    def whole_command(self, task: Task) -> str:
+        """Return the command as it was written."""
+        return format_html("<pre>{}</pre>", task.command)
+
+    @admin.display(description="stdout")
+    def shown_stdout(self, task: Task) -> str:
+        """Return stdout with its lines."""
+        return format_html("<pre>{}</pre>", task.stdout)
+
+    @admin.display(description="stderr")
+    def shown_stderr(self, task: Task) -> str:
+        """Return stderr with its lines."""
+        return format_html("<pre>{}</pre>", task.stderr)
+
+    @admin.display(description="duration", ordering="duration_ms")
+    def took(self, task: Task) -> str:
+        """Return how long the command ran."""
+        return duration_text(task.duration_ms)
+
+    @admin.action(description="Cancel the selected tasks", permissions=["view"])
+    def cancel_tasks(self, request: HttpRequest, tasks: QuerySet[Task]) -> None:
+        """Cancel what has not ended."""
+        self._each(request, tasks, services.cancel, "cancelled")
+
+    @admin.action(description="Retry the selected tasks", permissions=["view"])
+    def retry_tasks(self, request: HttpRequest, tasks: QuerySet[Task]) -> None:
+        """Queue again what has ended."""
+        self._each(request, tasks, services.retry, "queued again")
+
+    def _each(
+        self, request: HttpRequest, tasks: QuerySet[Task], service: Callable[[Task, Any], Task], done: str
+    ) -> None:
+        count = 0
+        for task in tasks:
+            try:
+                service(task, request.user)
+                count += 1
+            except services.NotPossible as error:
+                self.message_user(request, f"{task}: {error}", messages.WARNING)
+        if count:
+            self.message_user(request, f"{count} task{'s' if count != 1 else ''} {done}.")
+
+
+@admin.register(Result)
+class ResultAdmin(ReadOnlyAdmin):
+    """Attempts and how they ended."""
+
+    list_display: ClassVar = [
+        "attempt_id", "worker_id", "state", "outcome", "failure_reason", "exit_code", "took", "cpu_seconds",
+        "peak_memory", "sandbox_level", "completed_at", "is_superseded",
+    ]  # fmt: skip
+    list_filter: ClassVar = ["state", "outcome", "failure_reason", "sandbox_level", "is_superseded"]
+    list_per_page = 50
+    show_full_result_count = False
+    search_fields: ClassVar = ["attempt_id", "worker_id", "detail"]
+    ordering: ClassVar = ["-attempt_id"]
+    exclude: ClassVar = ["stdout", "stderr"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Result]:
+        """Leave the outputs in the database."""
+        return super().get_queryset(request).defer("stdout", "stderr")
+
+    @admin.display(description="duration", ordering="duration_ms")
+    def took(self, result: Result) -> str:
+        """Return how long it ran."""
+        return duration_text(result.duration_ms)
+
+    @admin.display(description="peak memory", ordering="max_rss_bytes")
+    def peak_memory(self, result: Result) -> str:
+        """Return the highest resident memory in MiB."""
+        return "-" if result.max_rss_bytes is None else f"{result.max_rss_bytes / 2**20:.1f} MiB"

@@ -1,0 +1,135 @@
+"""A task and an attempt as REST shows them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+from drf_spectacular.utils import extend_schema_serializer
+from rest_framework import serializers
+
+from octaskly_wire.vocabulary import SandboxLevel
+from tasks_app.models import Result, Task
+
+
+class LimitsSerializer(serializers.Serializer[Any]):
+    """Resource limits; what is left out is the worker's default."""
+
+    memory_mb = serializers.IntegerField(required=False, min_value=1, help_text="MiB")
+    cpu_seconds = serializers.IntegerField(required=False, min_value=1)
+    processes = serializers.IntegerField(required=False, min_value=1)
+    open_files = serializers.IntegerField(required=False, min_value=8)
+    disk_mb = serializers.IntegerField(required=False, min_value=1, help_text="MiB")
+
+
+@extend_schema_serializer(many=False)
+class TaskRequestSerializer(serializers.Serializer[Any]):
+    """A task as submitted. For the schema only: `submission.py` is what reads and checks."""
+
+    command = serializers.CharField(help_text="for /bin/sh -c; 1 to 65,536 bytes")
+    name = serializers.CharField(max_length=255, required=False)
+    env = serializers.DictField(child=serializers.CharField(), required=False)
+    priority = serializers.IntegerField(min_value=-100, max_value=100, required=False, help_text="higher runs first")
+    timeout = serializers.IntegerField(min_value=1, max_value=86_400, required=False, help_text="seconds")
+    max_retries = serializers.IntegerField(min_value=0, max_value=10, required=False)
+    sandbox = serializers.ChoiceField(choices=[level.value for level in SandboxLevel], required=False)
+    network = serializers.BooleanField(required=False)
+    limits = LimitsSerializer(required=False)
+    inputs = serializers.ListField(child=serializers.CharField(), required=False)
+    outputs = serializers.ListField(child=serializers.CharField(), required=False)
+
+
+class TaskSerializer(serializers.ModelSerializer[Task]):
+    """A task as returned. The declared fields make the schema; the row is written out by hand, for speed."""
+
+    timeout = serializers.IntegerField(source="timeout_s", help_text="seconds")
+    owner = serializers.CharField(source="owner.username")
+    cancel_requested = serializers.BooleanField()
+
+    class Meta:
+        model = Task
+        fields: ClassVar = [
+            "id", "name", "command", "status", "worker_id", "created_at", "started_at", "completed_at", "exit_code",
+            "stdout", "stderr", "stdout_truncated", "stderr_truncated", "duration_ms", "attempt", "failure_reason",
+            "owner", "env", "priority", "timeout", "max_retries", "sandbox", "network", "limits", "inputs",
+            "outputs", "available_at", "cancel_requested",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+    def to_representation(self, instance: Task) -> dict[str, Any]:
+        """Return the task's JSON object."""
+        return {
+            "id": instance.id,
+            "name": instance.name,
+            "command": instance.command,
+            "status": str(instance.status),
+            "worker_id": instance.worker_id,
+            "created_at": utc_text(instance.created_at),
+            "started_at": utc_text(instance.started_at),
+            "completed_at": utc_text(instance.completed_at),
+            "exit_code": instance.exit_code,
+            "stdout": instance.stdout,
+            "stderr": instance.stderr,
+            "stdout_truncated": instance.stdout_truncated,
+            "stderr_truncated": instance.stderr_truncated,
+            "duration_ms": instance.duration_ms,
+            "attempt": instance.attempt,
+            "failure_reason": instance.failure_reason,
+            "owner": instance.owner.username,
+            "env": instance.env,
+            "priority": instance.priority,
+            "timeout": instance.timeout_s,
+            "max_retries": instance.max_retries,
+            "sandbox": str(instance.sandbox),
+            "network": instance.network,
+            "limits": instance.limits,
+            "inputs": instance.inputs,
+            "outputs": instance.outputs,
+            "available_at": utc_text(instance.available_at),
+            "cancel_requested": instance.cancel_requested_at is not None,
+        }
+
+
+class AttemptSerializer(serializers.ModelSerializer[Result]):
+    """One attempt of a task."""
+
+    class Meta:
+        model = Result
+        fields: ClassVar = [
+            "attempt_id", "attempt", "worker_id", "state", "outcome", "failure_reason", "detail", "is_superseded",
+            "exit_code", "signal", "duration_ms", "assigned_at", "started_at", "completed_at", "cpu_seconds",
+            "max_rss_bytes", "sandbox_level", "sandbox_backend", "limits", "stdout_bytes", "stderr_bytes",
+            "stdout_truncated", "stderr_truncated",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+
+class WaitingWorkerSerializer(serializers.Serializer[Any]):
+    """Why one worker does not run the task."""
+
+    worker_id = serializers.CharField()
+    name = serializers.CharField()
+    reason = serializers.CharField()
+    is_lasting = serializers.BooleanField(help_text="waiting alone will not change it")
+
+
+class WhySerializer(serializers.Serializer[Any]):
+    """Why a task waits."""
+
+    status = serializers.CharField()
+    message = serializers.CharField()
+    workers = WaitingWorkerSerializer(many=True)
+
+
+class StatsSerializer(serializers.Serializer[Any]):
+    """Counts and the dispatcher's own load."""
+
+    workers = serializers.DictField(child=serializers.IntegerField())
+    tasks = serializers.DictField(child=serializers.IntegerField())
+    system = serializers.DictField(child=serializers.FloatField())
+    database = serializers.DictField(child=serializers.FloatField())
+
+
+def utc_text(moment: datetime | None) -> str | None:
+    """Return ISO 8601 in UTC with Z."""
+    return moment.isoformat().replace("+00:00", "Z") if moment else None

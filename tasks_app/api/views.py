@@ -1,0 +1,211 @@
+"""REST views of tasks: each checks who may, calls a service or selector, and shows what came of it."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any
+
+import psutil
+from django.conf import settings
+from django.db import connection
+from django.db.models import QuerySet
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer, extend_schema
+from rest_framework.generics import ListAPIView
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import JSONRenderer
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts_app.permissions import AnyoneSignedIn, allow
+from accounts_app.rest.problems import Problem, bad_field
+from accounts_app.roles import Role
+from tasks_app import idempotency, selectors, services
+from tasks_app.api.filters import TaskFilter
+from tasks_app.api.representation import (
+    AttemptSerializer,
+    StatsSerializer,
+    TaskRequestSerializer,
+    TaskSerializer,
+    WhySerializer,
+)
+from tasks_app.models import Result, Task
+from tasks_app.submission import InvalidSubmission, read_submission
+
+TaskUsers = allow(Role.ADMIN, Role.DISPATCHER, Role.CLIENT)
+MAX_KEY_LENGTH = 255
+QUEUE_FULL_RETRY_S = 30
+
+
+class RawJson(BaseParser):
+    """Hands the body over as it is; `read_submission` reads it far faster than a serializer for each task."""
+
+    media_type = "application/json"
+    renderer_class = JSONRenderer
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> bytes:
+        """Return the bytes of the body, up to the project's limit."""
+        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        body: bytes = stream.read(limit + 1)
+        if len(body) > limit:
+            raise Problem(413, detail=f"the body is larger than {limit} bytes")
+        return body
+
+
+class TaskListView(ListAPIView[Task]):
+    """List tasks, newest first; submit one or many."""
+
+    permission_classes = (TaskUsers,)
+    parser_classes = (RawJson,)
+    serializer_class = TaskSerializer
+    filterset_class = TaskFilter
+    ordering = "-created_at"
+    # Ids grow with time, so the id is the order of creation, and the index for it is there.
+    ordering_fields = {"created_at": "id", "priority": "priority"}
+
+    def get_queryset(self) -> QuerySet[Task]:
+        """Return what the user may see."""
+        return selectors.visible_to(self.request.user)
+
+    @extend_schema(
+        request=PolymorphicProxySerializer(
+            component_name="TaskOrTasks",
+            serializers=[TaskRequestSerializer, TaskRequestSerializer(many=True)],
+            resource_type_field_name=None,
+        ),
+        responses={201: TaskSerializer},
+        parameters=[OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER)],
+    )
+    def post(self, request: Any) -> Response:
+        """Submit one task (an object) or up to 10,000 (a list): all or nothing."""
+        body = request.data if isinstance(request.data, bytes) else b""
+        try:
+            specs, is_list = read_submission(body)
+        except InvalidSubmission as error:
+            errors = [{"field": error.field, "message": error.message}]
+            raise Problem(400, detail=str(error), errors=errors) from error
+        submit = partial(services.submit, request.user, specs)
+        key = request.headers.get("Idempotency-Key", "")
+        if len(key) > MAX_KEY_LENGTH:
+            raise bad_field("Idempotency-Key", f"must have at most {MAX_KEY_LENGTH} characters")
+        headers = {}
+        try:
+            if key:
+                tasks, is_replay = idempotency.submit_once(request.user, key, body, submit)
+                headers = {"Idempotent-Replay": "true"} if is_replay else {}
+            else:
+                tasks = submit()
+        except services.QueueFull as error:
+            raise Problem(429, detail=str(error), headers={"Retry-After": str(QUEUE_FULL_RETRY_S)}) from error
+        except idempotency.KeyReused as error:
+            text = "was used for another request in the last 24 hours"
+            detail = f"Idempotency-Key: {text}"
+            raise Problem(422, detail=detail, errors=[{"field": "Idempotency-Key", "message": text}]) from error
+        shown = TaskSerializer(tasks, many=True).data
+        return Response(shown if is_list else shown[0], status=201, headers=headers)
+
+
+class TaskView(APIView):
+    """Base of what concerns one task; another client's task does not exist."""
+
+    permission_classes = (TaskUsers,)
+
+    def find(self, pk: str) -> Task:
+        """Return the task or raise 404."""
+        return get_object_or_404(selectors.visible_to(self.request.user), pk=pk)
+
+    def step(self, pk: str, service: Any) -> Response:
+        """Call a service with the task and show the task after it; 409 when its state does not allow it."""
+        try:
+            task = service(self.find(pk), self.request.user)
+        except services.NotPossible as error:
+            raise Problem(409, detail=str(error)) from error
+        return Response(TaskSerializer(task).data)
+
+
+class TaskDetailView(TaskView):
+    """One task."""
+
+    @extend_schema(responses=TaskSerializer)
+    def get(self, request: Any, pk: str) -> Response:
+        """Return the task."""
+        return Response(TaskSerializer(self.find(pk)).data)
+
+    @extend_schema(responses={200: TaskSerializer})
+    def delete(self, request: Any, pk: str) -> Response:
+        """Cancel the task, as POST .../cancel does."""
+        return self.step(pk, services.cancel)
+
+
+class CancelView(TaskView):
+    """Cancel a task; a running command is killed with all its processes."""
+
+    @extend_schema(request=None, responses=TaskSerializer)
+    def post(self, request: Any, pk: str) -> Response:
+        """Cancel."""
+        return self.step(pk, services.cancel)
+
+
+class RetryView(TaskView):
+    """Queue an ended task again."""
+
+    @extend_schema(request=None, responses=TaskSerializer)
+    def post(self, request: Any, pk: str) -> Response:
+        """Retry."""
+        return self.step(pk, services.retry)
+
+
+class AttemptListView(ListAPIView[Result]):
+    """A task's attempts, first to last."""
+
+    permission_classes = (TaskUsers,)
+    serializer_class = AttemptSerializer
+    ordering = "attempt"
+
+    def get_queryset(self) -> QuerySet[Result]:
+        """Return the attempts of a task that the user may see."""
+        if getattr(self, "swagger_fake_view", False):
+            return Result.objects.none()
+        task = get_object_or_404(selectors.visible_to(self.request.user), pk=self.kwargs["pk"])
+        return task.results.defer("stdout", "stderr")
+
+
+class WhyView(TaskView):
+    """Why a task waits."""
+
+    @extend_schema(responses=WhySerializer)
+    def get(self, request: Any, pk: str) -> Response:
+        """Explain, worker by worker."""
+        return Response(selectors.why(self.find(pk)))
+
+
+class StatsView(APIView):
+    """Counts of workers and tasks, and the dispatcher's load."""
+
+    permission_classes = (AnyoneSignedIn,)
+
+    @extend_schema(responses=StatsSerializer)
+    def get(self, request: Any) -> Response:
+        """Return them; a client sees the counts of its own tasks."""
+        process = psutil.Process()
+        return Response(
+            {
+                "workers": selectors.worker_counts(),
+                "tasks": selectors.task_counts(request.user),
+                "system": {
+                    "uptime_seconds": int(time.monotonic() - settings.OCTASKLY_STARTED_AT_MONOTONIC),
+                    "cpu_percent": psutil.cpu_percent(),
+                    "memory_mb": round(process.memory_info().rss / 2**20, 1),
+                },
+                "database": {"size_mb": round(_database_bytes() / 2**20, 2)},
+            }
+        )
+
+
+def _database_bytes() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA page_count")
+        pages = cursor.fetchone()[0]
+        cursor.execute("PRAGMA page_size")
+        return int(pages * cursor.fetchone()[0])

@@ -1,0 +1,113 @@
+"""What people do to tasks: each function is one transaction with its audit rows. REST and admin call these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import msgspec
+from django.conf import settings
+from django.db import transaction
+
+from audit_app.trail import AuditEvent, record
+from tasks_app import signals
+from tasks_app.ids import new_task_ids
+from tasks_app.models import Task, TaskStatus
+from tasks_app.submission import TaskSpec
+from tasks_app.transitions import ENDED
+
+INSERT_ROWS = 500
+
+
+class QueueFull(Exception):
+    """As many tasks wait as are allowed to."""
+
+
+class NotPossible(Exception):
+    """The task's state does not allow this."""
+
+
+def submit(owner: Any, specs: Sequence[TaskSpec], now: datetime | None = None) -> list[Task]:
+    """Store the tasks, all or none, and return them; raises QueueFull. Joins the caller's transaction, if any."""
+    moment = now or datetime.now(UTC)
+    tasks = [
+        Task(
+            id=task_id,
+            command=spec.command,
+            name=spec.name,
+            owner=owner,
+            priority=spec.priority,
+            timeout_s=spec.timeout,
+            max_retries=spec.max_retries,
+            sandbox=(spec.sandbox or settings.OCTASKLY_DEFAULT_SANDBOX),
+            network=spec.network,
+            env=spec.env,
+            limits=msgspec.to_builtins(spec.limits),
+            inputs=spec.inputs,
+            outputs=spec.outputs,
+            created_at=moment,
+            available_at=moment,
+        )
+        for task_id, spec in zip(new_task_ids(len(specs)), specs, strict=True)
+    ]
+    with transaction.atomic():
+        _check_room(len(tasks))
+        Task.objects.bulk_create(tasks, batch_size=INSERT_ROWS)
+        name = owner.get_username()
+        record(*(AuditEvent("task_submitted", name, task_id=task.id) for task in tasks), at=moment)
+        _announce_waiting(tasks)
+    return tasks
+
+
+def _check_room(count: int) -> None:
+    if Task.objects.filter(status=TaskStatus.QUEUED).count() + count > settings.OCTASKLY_MAX_QUEUED_TASKS:
+        raise QueueFull(f"{settings.OCTASKLY_MAX_QUEUED_TASKS} tasks are queued already")
+
+
+def cancel(task: Task, actor: Any) -> Task:
+    """Cancel a waiting task at once, or have a live one killed; raises NotPossible for one that ended."""
+    now = datetime.now(UTC)
+    name = actor.get_username()
+    with transaction.atomic():
+        task = Task.objects.select_related("owner").get(id=task.id)
+        if TaskStatus(task.status) in ENDED:
+            raise NotPossible(f"the task is {task.status} already")
+        if task.assigned_at is None:
+            task.status, task.completed_at = TaskStatus.CANCELLED, now
+            task.failure_reason, task.cancel_requested_at = "cancelled", now
+            task.save(update_fields=["status", "completed_at", "failure_reason", "cancel_requested_at"])
+            record(AuditEvent("task_cancelled", name, task_id=task.id), at=now)
+        elif task.cancel_requested_at is None:
+            task.cancel_requested_at = now
+            task.save(update_fields=["cancel_requested_at"])
+            record(AuditEvent("task_cancel_requested", name, task.worker_id or "", task.id), at=now)
+            transaction.on_commit(partial(signals.cancel_requested.send, sender=Task, task_id=task.id))
+    return task
+
+
+def retry(task: Task, actor: Any) -> Task:
+    """Queue an ended task again, with fresh budgets; raises NotPossible for one that has not ended."""
+    now = datetime.now(UTC)
+    with transaction.atomic():
+        task = Task.objects.select_related("owner").get(id=task.id)
+        if TaskStatus(task.status) not in ENDED:
+            raise NotPossible(f"the task is {task.status}; only an ended one can be retried")
+        details = {"from": task.status}
+        task.status = TaskStatus.QUEUED
+        task.failures = task.losses = 0
+        task.available_at = now
+        task.worker_id = task.assigned_at = task.started_at = task.completed_at = task.cancel_requested_at = None
+        task.exit_code = task.duration_ms = task.failure_reason = None
+        task.stdout = task.stderr = ""
+        task.stdout_truncated = task.stderr_truncated = False
+        task.save()
+        record(AuditEvent("task_retried", actor.get_username(), task_id=task.id, details=details), at=now)
+        _announce_waiting([task])
+    return task
+
+
+def _announce_waiting(tasks: Sequence[Task]) -> None:
+    classes = {(str(task.sandbox), task.network) for task in tasks}
+    transaction.on_commit(partial(signals.tasks_submitted.send, sender=Task, classes=classes))

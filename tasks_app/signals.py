@@ -1,0 +1,11 @@
+"""Announcements of tasks_app, sent after the commit; the composition carries them to the engine."""
+
+from __future__ import annotations
+
+from django.dispatch import Signal
+
+tasks_submitted = Signal()
+"""Tasks wait. Arguments: classes (set of (sandbox, network))."""
+
+cancel_requested = Signal()
+"""A live attempt is to be killed. Arguments: task_id (str)."""

@@ -1,0 +1,22 @@
+"""Addresses of tasks, below /api/v1/."""
+
+from __future__ import annotations
+
+from django.urls import re_path
+
+from tasks_app.api import views
+from tasks_app.api.output import OutputView
+
+ID = r"(?P<pk>[0-9A-Za-z-]{1,36})"
+
+urlpatterns = [
+    re_path(r"^tasks/?$", views.TaskListView.as_view(), name="tasks"),
+    re_path(rf"^tasks/{ID}/?$", views.TaskDetailView.as_view(), name="task"),
+    re_path(rf"^tasks/{ID}/cancel/?$", views.CancelView.as_view(), name="task-cancel"),
+    re_path(rf"^tasks/{ID}/retry/?$", views.RetryView.as_view(), name="task-retry"),
+    re_path(rf"^tasks/{ID}/attempts/?$", views.AttemptListView.as_view(), name="task-attempts"),
+    re_path(rf"^tasks/{ID}/why/?$", views.WhyView.as_view(), name="task-why"),
+    re_path(rf"^tasks/{ID}/stdout/?$", OutputView.as_view(stream="stdout"), name="task-stdout"),
+    re_path(rf"^tasks/{ID}/stderr/?$", OutputView.as_view(stream="stderr"), name="task-stderr"),
+    re_path(r"^stats/?$", views.StatsView.as_view(), name="stats"),
+]

@@ -1,0 +1,587 @@
+"""The worker against a small dispatcher over real TLS: enrol, prove, run, reconnect, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import ssl
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+import pytest
+
+from octaskly_wire import auth, identity, tls
+from octaskly_wire.codec import Codec
+from octaskly_wire.join_token import JoinToken
+from octaskly_wire.messages import (
+    AcknowledgeOutcome,
+    AdmissionChanged,
+    AssignAttempt,
+    AttemptFinished,
+    AttemptRejected,
+    AttemptStarted,
+    Auth,
+    CaBundle,
+    CancelAttempt,
+    Challenge,
+    DrainStarted,
+    Enrol,
+    Enrolled,
+    FetchCa,
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    OutputChunk,
+    Refused,
+    Register,
+    Welcome,
+)
+from octaskly_wire.session import DispatcherSession
+from octaskly_wire.vocabulary import (
+    Admission,
+    FailureReason,
+    HeldPhase,
+    RefusalCode,
+    RejectionReason,
+    SandboxLevel,
+)
+from worker_node import node
+from worker_node.config import Address, WorkerConfig
+from worker_node.shell.joiner import CannotJoin, Joiner, first_success
+from worker_node.shell.keyfile import StateFolder
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the spawner runs on Linux")
+
+CLUSTER = "cluster-1"
+PATIENCE_S = 30.0
+ROOT = Path(__file__).parents[2]
+
+
+class Session:
+    """The dispatcher's end of one open link."""
+
+    def __init__(self, writer: asyncio.StreamWriter, protocol: DispatcherSession) -> None:
+        self.writer = writer
+        self.protocol = protocol
+        self.received: asyncio.Queue[object] = asyncio.Queue()
+        self.heartbeats: list[Heartbeat] = []
+
+    def send(self, *messages) -> None:
+        for message in messages:
+            self.writer.write(self.protocol.encode(message))
+
+    async def next(self, kind):
+        message = await self.received.get()
+        assert isinstance(message, kind), f"{message} instead of {kind.__name__}"
+        return message
+
+
+class LoopbackDispatcher:
+    """Speaks the protocol by the book and decides nothing: the test does."""
+
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC)
+        self.ca, self.ca_key = identity.make_ca(CLUSTER, self.now)
+        key = identity.new_key()
+        certificate = identity.issue_dispatcher_certificate(self.ca, self.ca_key, CLUSTER, key.public_key(), self.now)
+        self.certificate = certificate
+        self.context = tls.server_context(self.ca, certificate, key)
+        self.token = JoinToken.new(identity.ca_digest(self.ca), secrets.token_bytes)
+        self.welcome = Welcome(Admission.APPROVED, heartbeat_interval_s=0.2, lease_s=30.0)
+        self.refuse_enrol: Refused | None = None
+        self.refuse_auth: Refused | None = None
+        self.acknowledges_heartbeats = True
+        self.seen: list[str] = []
+        self.sessions: asyncio.Queue[Session] = asyncio.Queue()
+        self.address = Address("127.0.0.1", 0)
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    @contextlib.asynccontextmanager
+    async def listening(self, port: int = 0) -> AsyncIterator[LoopbackDispatcher]:
+        server = await asyncio.start_server(self._accept, "127.0.0.1", port, ssl=self.context)
+        self.address = Address("127.0.0.1", server.sockets[0].getsockname()[1])
+        try:
+            yield self
+        finally:
+            server.close()
+            for writer in list(self._writers):
+                writer.transport.abort()
+            await server.wait_closed()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        protocol = DispatcherSession()
+        session = Session(writer, protocol)
+        try:
+            while data := await reader.read(65536):
+                for message in protocol.feed(data):
+                    self._answer(session, message)
+        except ConnectionError:
+            pass
+        finally:
+            self._writers.discard(writer)
+            session.received.put_nowait(None)
+            writer.close()
+
+    def _answer(self, session: Session, message) -> None:
+        self.seen.append(type(message).__name__)
+        match message:
+            case FetchCa():
+                session.send(CaBundle(CLUSTER, self.ca))
+            case Enrol():
+                session.send(self.refuse_enrol or self._enrol(message))
+            case Hello():
+                self.hello = message
+                self.nonce = secrets.token_bytes(32)
+                session.send(Challenge(CLUSTER, self.nonce))
+            case Auth():
+                self._check(message)
+                session.send(self.refuse_auth or self.welcome)
+                if not self.refuse_auth:
+                    session.protocol.open()
+                    self.sessions.put_nowait(session)
+            case Heartbeat():
+                session.heartbeats.append(message)
+                if self.acknowledges_heartbeats:
+                    session.send(HeartbeatAck(message.sequence))
+            case _:
+                session.received.put_nowait(message)
+
+    def _enrol(self, message: Enrol) -> Enrolled:
+        assert message.secret == self.token.secret
+        public_key = identity.public_key_of_request(message.certificate_request)
+        certificate = identity.issue_worker_certificate(self.ca, self.ca_key, CLUSTER, "worker-1", public_key, self.now)
+        return Enrolled("worker-1", CLUSTER, certificate, Admission.PENDING)
+
+    def _check(self, message: Auth) -> None:
+        public_key = identity.check_worker_certificate(
+            message.certificate, self.ca, CLUSTER, self.hello.worker_id, self.now
+        )
+        signed = auth.transcript(
+            cluster_id=CLUSTER,
+            transport="tcp",
+            server_certificate_der=self.certificate,
+            server_nonce=self.nonce,
+            client_nonce=self.hello.nonce,
+            worker_id=self.hello.worker_id,
+            boot_id=self.hello.boot_id,
+        )
+        auth.verify(public_key, signed, message.signature)
+
+
+class Worker:
+    """A node in this process, its end awaited by the fixture."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self.config = config
+        self.node: node.Node | None = None
+
+    async def run(self) -> int:
+        with contextlib.closing(StateFolder(self.config.state_dir)) as folder:
+            return await node.run(self.config, folder, dict(os.environ), on_made=self._keep)
+
+    def _keep(self, made: node.Node) -> None:
+        self.node = made
+
+
+def config_for(dispatcher: LoopbackDispatcher, folder: Path, **changes) -> WorkerConfig:
+    """Return the configuration of a worker that knows its dispatcher and has a token."""
+    config = WorkerConfig(
+        name="worker",
+        slots=4,
+        state_dir=folder / "state",
+        dispatcher_address=dispatcher.address,
+        join_token=dispatcher.token,
+        min_sandbox=SandboxLevel.NONE,
+        drain_timeout_s=20.0,
+    )
+    return replace(config, **changes)
+
+
+def assignment(attempt_id: str, command: str, **changes) -> AssignAttempt:
+    """Return an assignment at level basic."""
+    fields = {"timeout_s": 60, "sandbox": SandboxLevel.BASIC, "allows_network": False, **changes}
+    return AssignAttempt(attempt_id=attempt_id, task_id=attempt_id.split(".", maxsplit=1)[0], command=command, **fields)
+
+
+def run_scene(scene: Callable[..., Awaitable[None]], folder: Path, **changes) -> int:
+    """Run a dispatcher, a worker and a scene between them; return the worker's exit code."""
+
+    async def main() -> int:
+        dispatcher = LoopbackDispatcher()
+        async with asyncio.timeout(PATIENCE_S), dispatcher.listening():
+            worker = Worker(config_for(dispatcher, folder, **changes))
+            running = asyncio.create_task(worker.run())
+            playing = asyncio.create_task(scene(dispatcher, worker))
+            await asyncio.wait([running, playing], return_when=asyncio.FIRST_COMPLETED)
+            if not playing.done():
+                code = await running
+                await playing
+                return code
+            playing.result()
+            return await running
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+def test_a_new_worker_enrols_registers_and_runs_a_command(tmp_path, codec):
+    """From a join token to a recorded outcome, in both codecs."""
+
+    async def scene(dispatcher, worker):
+        session = await dispatcher.sessions.get()
+        register = await session.next(Register)
+        assert (register.name, register.slots, register.held) == ("worker", 4, [])
+        assert [proof.level for proof in register.levels] == [SandboxLevel.NONE, SandboxLevel.BASIC]
+        session.send(assignment("t1.1", "echo hello world; echo oops >&2; exit 3"))
+        assert (await session.next(AttemptStarted)).attempt_id == "t1.1"
+        finished = await session.next(AttemptFinished)
+        report = finished.report
+        assert (report.failure_reason, report.exit_code) == (FailureReason.EXIT_CODE, 3)
+        assert (report.stdout.data, report.stderr.data) == (b"hello world\n", b"oops\n")
+        assert report.sandbox is SandboxLevel.BASIC
+        session.send(AcknowledgeOutcome("t1.1"))
+        worker.node.stop()
+        await session.next(DrainStarted)
+
+    assert run_scene(scene, tmp_path, codec=codec) == 0
+
+
+def test_a_worker_known_already_needs_no_token(tmp_path):
+    """The identity in the state folder is enough for the second start."""
+
+    async def scene(dispatcher, worker):
+        session = await dispatcher.sessions.get()
+        await session.next(Register)
+        worker.node.stop()
+        await session.next(DrainStarted)
+
+    async def main():
+        dispatcher = LoopbackDispatcher()
+        async with asyncio.timeout(PATIENCE_S), dispatcher.listening():
+            for token in (dispatcher.token, None):
+                worker = Worker(config_for(dispatcher, tmp_path, join_token=token))
+                running = asyncio.create_task(worker.run())
+                await scene(dispatcher, worker)
+                assert await running == 0
+        assert dispatcher.seen.count("Enrol") == 1
+
+    asyncio.run(main())
+
+
+def test_the_secret_is_not_sent_to_a_dispatcher_with_another_ca(tmp_path):
+    """A machine in the middle with a CA of its own learns nothing, and the worker says so and ends."""
+
+    async def main():
+        true, false = LoopbackDispatcher(), LoopbackDispatcher()
+        async with asyncio.timeout(PATIENCE_S), false.listening():
+            with pytest.raises(CannotJoin, match="not the one that made this join token"):
+                await _join_once(config_for(false, tmp_path, join_token=true.token))
+        assert false.seen == ["FetchCa"]
+
+    asyncio.run(main())
+
+
+async def _join_once(config: WorkerConfig) -> None:
+    with contextlib.closing(StateFolder(config.state_dir)) as folder:
+        connection, _ = await Joiner(config, folder, "boot-1").join()
+        await connection.close()
+
+
+def test_an_enrolled_worker_does_not_talk_to_a_false_dispatcher(tmp_path):
+    """Neither hello nor result goes to a peer whose certificate another CA signed."""
+
+    async def main():
+        true, false = LoopbackDispatcher(), LoopbackDispatcher()
+        async with asyncio.timeout(PATIENCE_S), true.listening(), false.listening():
+            await _join_once(config_for(true, tmp_path))
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await _join_once(config_for(true, tmp_path, dispatcher_address=false.address))
+        assert false.seen == []
+
+    asyncio.run(main())
+
+
+def test_a_worker_certificate_cannot_pose_as_dispatcher(tmp_path):
+    """A certificate of the right CA but for a client is refused before a byte is sent."""
+
+    async def main():
+        dispatcher = LoopbackDispatcher()
+        async with asyncio.timeout(PATIENCE_S), dispatcher.listening():
+            await _join_once(config_for(dispatcher, tmp_path))
+        seen = len(dispatcher.seen)
+        key = identity.new_key()
+        stolen = identity.issue_worker_certificate(
+            dispatcher.ca, dispatcher.ca_key, CLUSTER, "worker-2", key.public_key(), dispatcher.now
+        )
+        dispatcher.context = tls.server_context(dispatcher.ca, stolen, key)
+        async with asyncio.timeout(PATIENCE_S), dispatcher.listening():
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await _join_once(config_for(dispatcher, tmp_path))
+        assert len(dispatcher.seen) == seen
+
+    asyncio.run(main())
+
+
+def test_a_refused_token_ends_the_worker(tmp_path):
+    """A refusal that is final is told and not tried again."""
+
+    async def scene(dispatcher, worker):
+        dispatcher.refuse_enrol = Refused(RefusalCode.BAD_TOKEN, "the token is used up", is_final=True)
+
+    assert run_scene(scene, tmp_path) == 1
+
+
+def test_a_refusal_that_passes_is_tried_again(tmp_path):
+    """A dispatcher that shuts down is met again after its restart."""
+
+    async def scene(dispatcher, worker):
+        dispatcher.refuse_auth = Refused(RefusalCode.SHUTTING_DOWN, "later", is_final=False)
+        while "Auth" not in dispatcher.seen:
+            await asyncio.sleep(0.01)
+        dispatcher.refuse_auth = None
+        session = await dispatcher.sessions.get()
+        await session.next(Register)
+        worker.node.stop()
+
+    assert run_scene(scene, tmp_path) == 0
+
+
+def test_a_revoked_worker_kills_its_commands_and_leaves(tmp_path):
+    """Revoking over the live link ends everything at once, with code 1."""
+
+    async def scene(dispatcher, worker):
+        session = await dispatcher.sessions.get()
+        await session.next(Register)
+        session.send(assignment("t1.1", "sleep 300"))
+        await session.next(AttemptStarted)
+        session.send(AdmissionChanged(Admission.REVOKED, "lost laptop"))
+
+    assert run_scene(scene, tmp_path) == 1
+
+
+def test_heartbeats_name_what_is_held(tmp_path):
+    """Each heartbeat carries vitals and the attempts whose leases it renews."""
+
+    async def scene(dispatcher, worker):
+        session = await dispatcher.sessions.get()
+        await session.next(Register)
+        session.send(assignment("t1.1", "sleep 300"))
+        await session.next(AttemptStarted)
+        while not (session.heartbeats and session.heartbeats[-1].attempt_ids == ["t1.1"]):
+            await asyncio.sleep(0.01)
+        assert session.heartbeats[-1].vitals.memory_total_bytes > 0
+        session.send(CancelAttempt("t1.1"))
+        finished = await session.next(AttemptFinished)
+        assert finished.report.failure_reason is FailureReason.CANCELLED
+        session.send(AcknowledgeOutcome("t1.1"))
+        worker.node.stop()
+
+    assert run_scene(scene, tmp_path) == 0
+
+
+def test_a_running_command_survives_a_lost_link(tmp_path):
+    """After a reconnect the worker names what runs and what ended meanwhile, and sends that outcome again."""
+
+    async def scene(dispatcher, worker):
+        session = await dispatcher.sessions.get()
+        await session.next(Register)
+        go_on = tmp_path / "go-on"
+        session.send(
+            assignment("t1.1", "echo early"),
+            assignment("t2.1", f"while ! [ -e {go_on} ]; do sleep 0.05; done; echo late"),
+        )
+        started = {(await session.next(AttemptStarted | AttemptFinished)).attempt_id for _ in range(3)}
+        assert started == {"t1.1", "t2.1"}
+        session.writer.transport.abort()
+        session = await dispatcher.sessions.get()
+        register = await session.next(Register)
+        held = {attempt.attempt_id: attempt.phase for attempt in register.held}
+        assert held == {"t1.1": HeldPhase.FINISHED, "t2.1": HeldPhase.RUNNING}
+        assert (await session.next(AttemptFinished)).report.stdout.data == b"early\n"
+        session.send(AcknowledgeOutcome("t1.1"))
+        go_on.touch()
+        finished = await session.next(AttemptFinished)
+        assert (finished.attempt_id, finished.report.stdout.data) == ("t2.1", b"late\n")
+        session.send(AcknowledgeOutcome("t2.1"))
+        worker.node.stop()
+
+    assert run_scene(scene, tmp_path) == 0
+
+
+def test_a_silent_dispatcher_is_left_and_dialled_again(tmp_path):
+    """Three heartbeats without an answer mean that the link is dead."""
+
+    async def scene(dispatcher, worker):
+        dispatcher.acknowledges_heartbeats = False
+        session = await dispatcher.sessions.get()
+        await session.next(Register)
+        assert await session.received.get() is None
+        dispatcher.acknowledges_heartbeats = True
+        session = await dispatcher.sessions.get()
+        await session.next(Register)
+        worker.node.stop()
+
+    assert run_scene(scene, tmp_path) == 0
+
+
+def test_much_output_goes_ahead_in_chunks(tmp_path):
+    """The kept megabyte arrives in order, whole, before the outcome, and not in the outcome."""
+
+    async def scene(dispatcher, worker):
+        session = await dispatcher.sessions.get()
+        await session.next(Register)
+        session.send(assignment("t1.1", "head -c 5000000 /dev/zero | tr '\\0' x; echo end"))
+        await session.next(AttemptStarted)
+        data = b""
+        while isinstance(message := await session.received.get(), OutputChunk):
+            assert (message.stream, message.offset) == ("stdout", len(data))
+            data += message.data
+        output = message.report.stdout
+        assert (output.total_bytes, output.kept_bytes, output.is_truncated) == (5_000_004, len(data), True)
+        assert output.data is None
+        assert data.startswith(b"xxx")
+        assert data.endswith(b"xxxend\n")
+        session.send(AcknowledgeOutcome("t1.1"))
+        worker.node.stop()
+
+    assert run_scene(scene, tmp_path) == 0
+
+
+def test_a_level_that_is_not_proven_is_handed_back(tmp_path):
+    """A strict task never runs on a worker that cannot keep the promise."""
+
+    async def scene(dispatcher, worker):
+        session = await dispatcher.sessions.get()
+        await session.next(Register)
+        session.send(assignment("t1.1", "touch ran", sandbox=SandboxLevel.STRICT))
+        rejected = await session.next(AttemptRejected)
+        assert rejected.reason is RejectionReason.SANDBOX_UNAVAILABLE
+        worker.node.stop()
+
+    assert run_scene(scene, tmp_path) == 0
+
+
+def test_a_drain_that_takes_too_long_kills_and_says_so(tmp_path):
+    """After the drain timeout the command is killed and told as lost, so that it runs again elsewhere."""
+
+    async def scene(dispatcher, worker):
+        session = await dispatcher.sessions.get()
+        await session.next(Register)
+        session.send(assignment("t1.1", "sleep 300"))
+        await session.next(AttemptStarted)
+        worker.node.stop()
+        await session.next(DrainStarted)
+        finished = await session.next(AttemptFinished)
+        assert finished.report.failure_reason is FailureReason.WORKER_LOST
+        session.send(AcknowledgeOutcome("t1.1"))
+
+    assert run_scene(scene, tmp_path, drain_timeout_s=0.2) == 0
+
+
+def test_the_first_address_that_proves_itself_wins():
+    """Impostors and dead addresses cost a worker neither time nor trust."""
+
+    async def attempt(address: Address) -> int:
+        if address.port != 7:
+            await asyncio.sleep(0)
+            raise OSError("refused")
+        return address.port
+
+    addresses = [Address("h", port) for port in range(100)]
+    assert asyncio.run(first_success(addresses, attempt)) == 7
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "OCTASKLY_LOG": "debug"}
+
+
+async def _start_program(dispatcher: LoopbackDispatcher, folder: Path, *flags: str):
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "worker_node",
+        "--dispatcher-addr",
+        str(dispatcher.address),
+        "--state-dir",
+        str(folder / "state"),
+        "--min-sandbox",
+        "basic",
+        *flags,
+        env={**_environment(), "OCTASKLY_JOIN_TOKEN": dispatcher.token.text},
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+def test_the_program_drains_on_the_first_signal_and_logs_no_secret(tmp_path):
+    """SIGTERM lets the running command finish, its outcome is acknowledged, the exit code is 0."""
+
+    async def main():
+        dispatcher = LoopbackDispatcher()
+        async with asyncio.timeout(PATIENCE_S), dispatcher.listening():
+            process = await _start_program(dispatcher, tmp_path)
+            session = await dispatcher.sessions.get()
+            await session.next(Register)
+            go_on = tmp_path / "go-on"
+            session.send(assignment("t1.1", f"while ! [ -e {go_on} ]; do sleep 0.05; done; echo done"))
+            await session.next(AttemptStarted)
+            process.send_signal(signal.SIGTERM)
+            await session.next(DrainStarted)
+            session.send(assignment("t2.1", "true"))
+            assert (await session.next(AttemptRejected)).reason is RejectionReason.DRAINING
+            go_on.touch()
+            assert (await session.next(AttemptFinished)).report.exit_code == 0
+            session.send(AcknowledgeOutcome("t1.1"))
+            _, log = await process.communicate()
+            assert process.returncode == 0, log.decode()
+            assert dispatcher.token.secret.encode() not in log
+            assert not list((tmp_path / "state" / "work").iterdir())
+
+    asyncio.run(main())
+
+
+def test_the_second_signal_kills_at_once(tmp_path):
+    """Two SIGINT end a worker with a long command immediately, with code 1, and nothing of the command is left."""
+
+    async def main():
+        dispatcher = LoopbackDispatcher()
+        async with asyncio.timeout(PATIENCE_S), dispatcher.listening():
+            process = await _start_program(dispatcher, tmp_path)
+            session = await dispatcher.sessions.get()
+            await session.next(Register)
+            session.send(
+                assignment("t1.1", f"echo $$ >{tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; sleep 300")
+            )
+            await session.next(AttemptStarted)
+            while not (tmp_path / "pid").exists():
+                await asyncio.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            await session.next(DrainStarted)
+            process.send_signal(signal.SIGINT)
+            _, log = await process.communicate()
+            assert process.returncode == 1, log.decode()
+            assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+
+    asyncio.run(main())
+
+
+def test_two_workers_cannot_share_a_state_folder(tmp_path):
+    """The second says which flag helps and fails."""
+
+    async def main():
+        dispatcher = LoopbackDispatcher()
+        dispatcher.address = Address("127.0.0.1", 5555)
+        with contextlib.closing(StateFolder(tmp_path / "state")):
+            process = await _start_program(dispatcher, tmp_path)
+            _, log = await process.communicate()
+        assert process.returncode == 1
+        assert b"--state-dir" in log
+
+    asyncio.run(main())

@@ -1,0 +1,74 @@
+"""The host for systems without the spawner, run here on POSIX."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from octaskly_wire.messages import AssignAttempt
+from octaskly_wire.vocabulary import FailureReason, SandboxLevel
+from worker_node.core.outcome import Outcome
+from worker_node.sandbox.policy import Backend
+from worker_node.sandbox.portable import PortableHost
+from worker_node.sandbox.workspace import Workspaces
+from worker_node.shell.runner import Listener, Runner
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="these commands are for a POSIX shell")
+
+
+async def run(folder: Path, command: str, timeout_s: int = 20, cancel_when: Path | None = None) -> Outcome:
+    """Run one command; cancel it when a file appears."""
+    over: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    listener = Listener(lambda _: None, lambda _, outcome: over.set_result(outcome), lambda *why: over.cancel(str(why)))
+    runner = Runner(PortableHost(), Workspaces(folder / "work"), os.environ, listener)
+    assignment = AssignAttempt("t.1", "t", command, timeout_s, SandboxLevel.BASIC, allows_network=False)
+    try:
+        async with asyncio.timeout(30):
+            runner.start(assignment, Backend.POSIX)
+            while cancel_when and not cancel_when.exists():
+                await asyncio.sleep(0.01)
+            if cancel_when:
+                runner.stop("t.1", at_once=False)
+            return await over
+    finally:
+        await runner.close()
+
+
+def test_an_ordinary_end_is_reported(tmp_path):
+    """Exit code, both streams, and the honest word that no limit is kept."""
+    outcome = asyncio.run(run(tmp_path, "echo out; echo err >&2; pwd; exit 3"))
+    assert (outcome.report.failure_reason, outcome.report.exit_code) == (FailureReason.EXIT_CODE, 3)
+    assert outcome.stdout.data.startswith(b"out\n")
+    assert outcome.stderr.data == b"err\n"
+    assert outcome.report.limits == {}
+
+
+def test_a_timeout_kills_the_group(tmp_path):
+    """A command over its time is ended with its children."""
+    pid_file = tmp_path / "pid"
+    outcome = asyncio.run(run(tmp_path, f"sleep 1000 & echo $! >{pid_file}; wait", timeout_s=1))
+    assert outcome.report.failure_reason is FailureReason.TIMEOUT
+    assert not psutil.pid_exists(int(pid_file.read_text()))
+
+
+def test_cancel_kills_the_tree(tmp_path):
+    """A cancelled command ends with what it started, a session of its own included while its parent lives."""
+    mark = tmp_path / "started"
+    outcome = asyncio.run(run(tmp_path, f"sleep 1000 & touch {mark}; wait", cancel_when=mark))
+    assert outcome.report.failure_reason is FailureReason.CANCELLED
+
+
+def test_a_daemon_that_holds_the_pipe_does_not_hold_up_the_outcome(tmp_path):
+    """The rest of the output is awaited for a moment only."""
+    pid_file = tmp_path / "pid"
+    daemon = f"import os, time; os.setsid(); open('{pid_file}', 'w').write(str(os.getpid())); time.sleep(1000)"
+    command = f'{sys.executable} -c "{daemon}" & while ! [ -s {pid_file} ]; do sleep 0.02; done; echo done'
+    outcome = asyncio.run(run(tmp_path, command))
+    # This is the gap that the probe names: what leaves the group lives on.
+    psutil.Process(int(pid_file.read_text())).kill()
+    assert outcome.stdout.data == b"done\n"

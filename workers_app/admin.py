@@ -1,0 +1,163 @@
+"""Workers and join tokens in Django's admin; every action calls the service that REST calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.timesince import timesince
+
+from workers_app import services
+from workers_app.models import JoinToken, Worker
+from workers_app.selectors import worker_status
+
+
+@admin.register(Worker)
+class WorkerAdmin(admin.ModelAdmin):
+    """Machines and their place on the whitelist."""
+
+    list_display: ClassVar = [
+        "name", "state", "slots", "load", "memory", "sandbox_levels", "address", "seen", "software_version",
+    ]  # fmt: skip
+    list_filter: ClassVar = ["admission", "is_connected", "is_draining"]
+    search_fields: ClassVar = ["name", "id", "address", "public_key_sha256"]
+    actions: ClassVar = ["approve_workers", "suspend_workers", "revoke_workers", "drain_workers", "resume_workers"]
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: machines join by token."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: the actions change a worker, each with its audit entry."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: a revoked key must stay known."""
+        return False
+
+    @admin.display(ordering="admission")
+    def state(self, worker: Worker) -> str:
+        """Return one word."""
+        return worker_status(worker)
+
+    @admin.display(description="cpu")
+    def load(self, worker: Worker) -> str:
+        """Return the latest load of the machine."""
+        percent = worker.vitals.get("cpu_percent")
+        return f"{percent:.0f} % of {worker.cpu_count}" if percent is not None else "-"
+
+    @admin.display(ordering="memory_total_bytes")
+    def memory(self, worker: Worker) -> str:
+        """Return free and total memory."""
+        if not worker.memory_total_bytes:
+            return "-"
+        free = worker.vitals.get("memory_available_bytes")
+        total = f"{worker.memory_total_bytes / 2**30:.1f} GiB"
+        return f"{free / 2**30:.1f} of {total} free" if free is not None else total
+
+    @admin.display(description="sandbox")
+    def sandbox_levels(self, worker: Worker) -> str:
+        """Return the proven levels."""
+        return ", ".join(proof["level"] for proof in worker.levels) or "-"
+
+    @admin.display(description="last seen", ordering="last_seen_at")
+    def seen(self, worker: Worker) -> str:
+        """Return how long ago the worker was heard."""
+        return f"{timesince(worker.last_seen_at)} ago" if worker.last_seen_at else "never"
+
+    @admin.action(description="Approve: give them tasks", permissions=["view"])
+    def approve_workers(self, request: HttpRequest, workers: QuerySet[Worker]) -> None:
+        """Approve."""
+        self._each(request, workers, services.approve, "approved")
+
+    @admin.action(description="Suspend: take their tasks away until approved again", permissions=["view"])
+    def suspend_workers(self, request: HttpRequest, workers: QuerySet[Worker]) -> None:
+        """Suspend."""
+        self._each(request, workers, services.suspend, "suspended")
+
+    @admin.action(description="Revoke: shut their keys out for ever", permissions=["view"])
+    def revoke_workers(self, request: HttpRequest, workers: QuerySet[Worker]) -> None:
+        """Revoke."""
+        self._each(request, workers, services.revoke, "revoked")
+
+    @admin.action(description="Drain: let them finish and give them nothing new", permissions=["view"])
+    def drain_workers(self, request: HttpRequest, workers: QuerySet[Worker]) -> None:
+        """Drain."""
+        self._each(request, workers, services.drain, "draining")
+
+    @admin.action(description="Resume: give drained workers tasks again", permissions=["view"])
+    def resume_workers(self, request: HttpRequest, workers: QuerySet[Worker]) -> None:
+        """Resume."""
+        self._each(request, workers, services.resume, "resumed")
+
+    def _each(
+        self, request: HttpRequest, workers: QuerySet[Worker], service: Callable[[Worker, Any], Worker], done: str
+    ) -> None:
+        count = 0
+        for worker in workers:
+            try:
+                service(worker, request.user)
+                count += 1
+            except services.StepNotAllowed as error:
+                self.message_user(request, f"{worker}: {error}", messages.WARNING)
+        if count:
+            self.message_user(request, f"{count} worker{'s' if count != 1 else ''} {done}.")
+
+
+class JoinTokenForm(forms.Form):
+    """What a new token should allow."""
+
+    uses = forms.IntegerField(min_value=1, max_value=10_000, initial=1, help_text="how many machines may join with it")
+    hours = forms.FloatField(min_value=0.02, max_value=8760, initial=1, help_text="how long it is good")
+    auto_approve = forms.BooleanField(required=False, help_text="machines get tasks without an approval")
+
+
+@admin.register(JoinToken)
+class JoinTokenAdmin(admin.ModelAdmin):
+    """Join tokens; the text of one is shown once, when it is made."""
+
+    list_display: ClassVar = ["token_id", "uses_left", "uses_allowed", "auto_approve", "created_at", "expires_at"]
+    list_filter: ClassVar = ["auto_approve"]
+    search_fields: ClassVar = ["token_id"]
+    exclude: ClassVar = ["secret_sha256"]
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: a token is what it was made as."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: the record stays; a token ends by itself."""
+        return False
+
+    def get_urls(self) -> list[URLPattern]:
+        """Put our own page in the place of the add form."""
+        page = self.admin_site.admin_view(self.make_token)
+        return [path("add/", page, name="workers_app_jointoken_add"), *super().get_urls()]
+
+    def make_token(self, request: HttpRequest) -> HttpResponse:
+        """Ask what the token should allow, and show its text once."""
+        if not self.has_add_permission(request):
+            return HttpResponseRedirect(reverse("admin:index"))
+        form = JoinTokenForm(request.POST or None)
+        token = ""
+        if request.method == "POST" and form.is_valid():
+            token = services.create_join_token(
+                uses=form.cleaned_data["uses"],
+                ttl_s=int(form.cleaned_data["hours"] * 3600),
+                auto_approve=form.cleaned_data["auto_approve"],
+                actor=request.user,
+            )
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "New join token",
+            "form": form,
+            "token": token,
+            "opts": self.model._meta,
+        }
+        return TemplateResponse(request, "workers_app/new_join_token.html", context)

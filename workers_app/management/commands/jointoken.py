@@ -1,0 +1,51 @@
+"""`manage.py jointoken`: prints one join token on stdout and nothing else there."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
+
+from workers_app.services import WrongSecretKey, create_join_token
+
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def duration(text: str) -> int:
+    """Return the seconds in a text like `90`, `30m`, `1h`, `7d`."""
+    match = re.fullmatch(r"(\d{1,9})([smhd]?)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration; write 90, 30m, 1h or 7d")
+    return int(match[1]) * UNITS[match[2]]
+
+
+class Command(BaseCommand):
+    """Make a join token."""
+
+    help = "Print one join token on stdout. With it another machine joins this cluster."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the flags; the last two are read by manage.py before Django starts."""
+        parser.add_argument("--uses", type=int, default=1, help="how many machines may join with it (default 1)")
+        parser.add_argument("--ttl", type=duration, default=3600, help="how long it is good: 30m, 1h, 7d (default 1h)")
+        parser.add_argument("--auto-approve", action="store_true", help="joining machines get tasks without approval")
+        parser.add_argument("--db-path", help="database file (OCTASKLY_DB_PATH)")
+        parser.add_argument("--secret-key", help="root secret (OCTASKLY_SECRET_KEY)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print the token."""
+        try:
+            token = create_join_token(
+                uses=options["uses"], ttl_s=options["ttl"], auto_approve=options["auto_approve"], actor=None
+            )
+        except ValueError as error:
+            raise CommandError(f"--{str(error).replace('ttl_s', 'ttl')}", returncode=2) from error
+        except WrongSecretKey as error:
+            raise CommandError(f"--secret-key: {error}") from error
+        except DatabaseError as error:
+            raise CommandError(f"no usable database ({error}); start the dispatcher once first") from error
+        self.stdout.write(token)

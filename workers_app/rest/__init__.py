@@ -1,0 +1,1 @@
+"""REST routes of workers and join tokens."""
