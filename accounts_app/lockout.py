@@ -24,7 +24,9 @@ def address_of(request: Any) -> str:
 
 def seconds_locked(username: str, address: str, now: datetime) -> int:
     """Return for how long this user may not try again from this address; 0 when free."""
-    recent = list(_recent(username, address, now).order_by("-failed_at").values_list("failed_at", flat=True)[:MAX_FAILURES])
+    recent = list(
+        _recent(username, address, now).order_by("-failed_at").values_list("failed_at", flat=True)[:MAX_FAILURES]
+    )
     if len(recent) < MAX_FAILURES:
         return 0
     return max(1, math.ceil((recent[-1] + WINDOW - now).total_seconds()))
@@ -56,6 +58,4 @@ def unlock(username: str) -> int:
 
 
 def _recent(username: str, address: str, now: datetime) -> QuerySet[LoginFailure]:
-    return LoginFailure.objects.filter(
-        username=username[:_MAX_USERNAME], address=address, failed_at__gt=now - WINDOW
-    )
+    return LoginFailure.objects.filter(username=username[:_MAX_USERNAME], address=address, failed_at__gt=now - WINDOW)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
@@ -14,12 +14,12 @@ from audit_app.models import AuditEntry
 class AuditAdmin(admin.ModelAdmin):
     """Rows nobody changes."""
 
-    list_display: ClassVar = ["id", "timestamp", "event_type", "actor", "worker_id", "task_id", "details"]
-    list_filter: ClassVar = ["event_type", "timestamp"]
+    list_display = ["id", "timestamp", "event_type", "actor", "worker_id", "task_id", "details"]
+    list_filter = ["event_type", "timestamp"]
     list_per_page = 100
     show_full_result_count = False
-    search_fields: ClassVar = ["=actor", "=worker_id", "=task_id", "details"]
-    ordering: ClassVar = ["-id"]
+    search_fields = ["=actor", "=worker_id", "=task_id", "details"]
+    ordering = ["-id"]
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Refuse: the trail has one writer."""

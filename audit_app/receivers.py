@@ -32,7 +32,12 @@ def on_logout(sender: Any, request: Any, user: Any, method: str = "session", **_
 
 @receiver(signals.login_refused, dispatch_uid="audit-login-refused")
 def on_login_refused(
-    sender: Any, username: str, address: str, failures: int, is_locked: bool, **_: Any  # noqa: FBT001 - a signal's
+    sender: Any,
+    username: str,
+    address: str,
+    failures: int,
+    is_locked: Any,
+    **_: Any,
 ) -> None:
     """Record a wrong password. The name is what somebody typed: it may be no user at all."""
     _write("login_failed", "", username=(username or "")[:150], address=address, failures=failures, locked=is_locked)
@@ -57,9 +62,7 @@ def on_permission_denied(sender: Any, user: Any, method: str, path: str, address
 
 
 @receiver(signals.account_changed, dispatch_uid="audit-account-changed")
-def on_account_changed(
-    sender: Any, actor: Any, username: str, change: str, details: dict[str, Any], **_: Any
-) -> None:
+def on_account_changed(sender: Any, actor: Any, username: str, change: str, details: dict[str, Any], **_: Any) -> None:
     """Record that an account was made, changed or deleted."""
     name = actor.get_username() if actor is not None else "operator"
     _write("account_changed", name, username=username, change=change, **details)

@@ -42,6 +42,7 @@ __all__ = [
     "Wishes",
     "WorkerConnected",
     "WorkerDisconnected",
+    "WorkerDrainStarted",
     "WorkerRefused",
     "WorkerSeen",
     "WorkerView",
@@ -104,6 +105,13 @@ class WorkerSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerDrainStarted:
+    """Record: the worker said that it stops and takes nothing new."""
+
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerDisconnected:
     """Record: the worker's link ended."""
 
@@ -121,7 +129,7 @@ class WorkerRefused:
     detail: str
 
 
-StoreRecord = Record | WorkerConnected | WorkerSeen | WorkerDisconnected | WorkerRefused
+StoreRecord = Record | WorkerConnected | WorkerSeen | WorkerDrainStarted | WorkerDisconnected | WorkerRefused
 
 
 class Store(Protocol):

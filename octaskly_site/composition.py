@@ -149,9 +149,7 @@ async def _main(prepared: Prepared) -> int:
             await writer.stop()
 
 
-async def _until_stopped(
-    engine: asyncio.Task[None], stop: StopSignals, local_worker: LocalWorker | None
-) -> int:
+async def _until_stopped(engine: asyncio.Task[None], stop: StopSignals, local_worker: LocalWorker | None) -> int:
     """Wait for a signal, or for a part without which the dispatcher is of no use to fail."""
     waiting = {engine, asyncio.create_task(stop.first.wait())}
     if local_worker:

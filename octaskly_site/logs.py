@@ -10,6 +10,8 @@ from worker_node import logs
 QUIET = {
     "daphne": logs.LEVELS["warn"],
     "django.utils.autoreload": logs.LEVELS["warn"],
+    # At debug it tells of every variable that a template may do without.
+    "django.template": logs.LEVELS["info"],
     # A refused login or an unknown address is the client's affair and stands in the audit.
     "django.request": logs.LEVELS["error"],
     "django.db.backends": logs.LEVELS["warn"],

@@ -26,9 +26,7 @@ urlpatterns = [
     path("api/v1/", include("audit_app.urls")),
     path("api/v1/", include("workers_app.urls")),
     path("api/v1/", include("tasks_app.urls")),
-    re_path(
-        r"^api/v1/schema/?$", SpectacularAPIView.as_view(permission_classes=[AnyoneSignedIn]), name="schema"
-    ),
+    re_path(r"^api/v1/schema/?$", SpectacularAPIView.as_view(permission_classes=[AnyoneSignedIn]), name="schema"),
     re_path(
         r"^api/v1/docs/?$",
         SpectacularSwaggerView.as_view(permission_classes=[AnyoneSignedIn], url_name="schema"),

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 MAX_BODY_SECONDS = 60
 
@@ -52,7 +52,7 @@ def run(application: Any, listening: socket.socket, main: Callable[[], Awaitable
             except BaseException as error:  # noqa: BLE001 - carried to the caller's thread of control
                 outcome.append(error)
             finally:
-                reactor.stop()  # type: ignore[attr-defined]
+                cast("Any", reactor).stop()
 
         twisted_loop.main_task = twisted_loop.create_task(until_main_ends())
 

@@ -33,11 +33,11 @@ def print_welcome(options: DispatcherOptions, cluster: ClusterIdentity, admin: t
         lines.append(f"  Login      {username} / {password}   (shown this once)")
     else:
         lines.append(f"  Login      {username}")
+    command = f"python -m worker_node --dispatcher-addr {address}:{options.port} --min-sandbox basic"
     lines += [
         "",
         "  Join another machine (this token serves one machine, for one hour):",
-        f"    python -m worker_node --dispatcher-addr {address}:{options.port} --min-sandbox basic"
-        f" --join-token {token}",
+        f"    {command} --join-token {token}",
         "",
     ]
     sys.stdout.write("\n".join(lines) + "\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -14,6 +14,7 @@ from tasks_app import services
 from tasks_app.models import Result, Task
 
 MAX_SHOWN_COMMAND = 80
+ATTEMPT_COLUMNS = ("attempt", "worker_id", "state", "outcome", "failure_reason", "exit_code", "took", "detail")
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
@@ -50,8 +51,8 @@ class ResultInline(admin.TabularInline):
     """A task's attempts below the task."""
 
     model = Result
-    fields: ClassVar = ["attempt", "worker_id", "state", "outcome", "failure_reason", "exit_code", "took", "detail"]
-    readonly_fields = fields
+    fields = ATTEMPT_COLUMNS
+    readonly_fields = ATTEMPT_COLUMNS
     can_delete = False
     extra = 0
 
@@ -73,19 +74,19 @@ class ResultInline(admin.TabularInline):
 class TaskAdmin(ReadOnlyAdmin):
     """Tasks."""
 
-    list_display: ClassVar = [
+    list_display = [
         "short_command", "name", "status", "failure_reason", "exit_code", "took", "owner", "priority", "created_at",
         "worker_id",
     ]  # fmt: skip
-    list_filter: ClassVar = ["status", "failure_reason", "sandbox", "owner", "created_at"]
-    list_select_related: ClassVar = ["owner"]
+    list_filter = ["status", "failure_reason", "sandbox", "owner", "created_at"]
+    list_select_related = ["owner"]
     list_per_page = 50
     show_full_result_count = False
-    search_fields: ClassVar = ["id", "name", "command"]
-    ordering: ClassVar = ["-id"]
-    actions: ClassVar = ["cancel_tasks", "retry_tasks"]
-    inlines: ClassVar = [ResultInline]
-    fieldsets: ClassVar = [
+    search_fields = ["id", "name", "command"]
+    ordering = ["-id"]
+    actions = ["cancel_tasks", "retry_tasks"]
+    inlines = [ResultInline]
+    fieldsets = [
         (None, {"fields": ["id", "whole_command", "name", "status", "failure_reason", "exit_code", "took"]}),
         ("Output", {"fields": ["shown_stdout", "stdout_truncated", "shown_stderr", "stderr_truncated"]}),
         ("Asked for", {"fields": [
@@ -157,16 +158,16 @@ class TaskAdmin(ReadOnlyAdmin):
 class ResultAdmin(ReadOnlyAdmin):
     """Attempts and how they ended."""
 
-    list_display: ClassVar = [
+    list_display = [
         "attempt_id", "worker_id", "state", "outcome", "failure_reason", "exit_code", "took", "cpu_seconds",
         "peak_memory", "sandbox_level", "completed_at", "is_superseded",
     ]  # fmt: skip
-    list_filter: ClassVar = ["state", "outcome", "failure_reason", "sandbox_level", "is_superseded"]
+    list_filter = ["state", "outcome", "failure_reason", "sandbox_level", "is_superseded"]
     list_per_page = 50
     show_full_result_count = False
-    search_fields: ClassVar = ["attempt_id", "worker_id", "detail"]
-    ordering: ClassVar = ["-attempt_id"]
-    exclude: ClassVar = ["stdout", "stderr"]
+    search_fields = ["attempt_id", "worker_id", "detail"]
+    ordering = ["-attempt_id"]
+    exclude = ["stdout", "stderr"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Result]:
         """Leave the outputs in the database."""

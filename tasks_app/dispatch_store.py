@@ -110,7 +110,7 @@ class DispatchStore:
         return [
             RecoveredAttempt(
                 # The row counts the live attempt; the core counts from the one before.
-                task=_ready_task(row[:9] + (row[9] - 1,) + row[10:12]),
+                task=_ready_task((*row[:9], row[9] - 1, *row[10:12])),
                 number=row[9],
                 worker_id=row[12],
                 is_started=row[13] == "running",
@@ -214,9 +214,7 @@ class _Group:
             " WHERE id = %s AND attempt = %s AND assigned_at IS NOT NULL AND status = 'queued'",
             [self.now_text, key.task_id, key.number],
         )
-        self.audit.append(
-            AuditEvent("task_started", "engine", started.worker_id, key.task_id, {"attempt": key.number})
-        )
+        self.audit.append(AuditEvent("task_started", "engine", started.worker_id, key.task_id, {"attempt": key.number}))
 
     def _outcome(self, ended: RecordOutcome) -> None:
         key, report = ended.key, ended.report
@@ -295,9 +293,7 @@ class _Group:
         )  # fmt: skip
         if changed:
             details = {"attempt": late.key.number, "exit_code": report.exit_code}
-            self.audit.append(
-                AuditEvent("outcome_superseded", "engine", late.worker_id, late.key.task_id, details)
-            )
+            self.audit.append(AuditEvent("outcome_superseded", "engine", late.worker_id, late.key.task_id, details))
 
     def _requeue(self, key: AttemptKey, delay_s: float, *, failures: int, losses: int) -> None:
         available_at = _db_time(self.now + timedelta(seconds=delay_s))
@@ -312,9 +308,7 @@ class _Group:
             [self.now_text, available_at, failures, losses, key.task_id, key.number],
         )
 
-    def _end_attempt(
-        self, key: AttemptKey, outcome: str, report: OutcomeReport, stdout: bytes, stderr: bytes
-    ) -> int:
+    def _end_attempt(self, key: AttemptKey, outcome: str, report: OutcomeReport, stdout: bytes, stderr: bytes) -> int:
         return self._execute(
             "UPDATE results SET state = 'ended', outcome = %s, failure_reason = %s, detail = %s,"
             " started_at = COALESCE(started_at, %s), completed_at = %s, exit_code = %s, signal = %s,"

@@ -88,7 +88,10 @@ class Task(models.Model):
         ordering: ClassVar = ["-id"]
         indexes: ClassVar = [
             models.Index(
-                "sandbox", "network", models.F("priority").desc(), "id",
+                "sandbox",
+                "network",
+                models.F("priority").desc(),
+                "id",
                 condition=models.Q(status="queued", assigned_at=None, cancel_requested_at=None),
                 name="tasks_ready",
             ),

@@ -13,6 +13,7 @@ from dispatcher.ports import TaskNeeds, WorkerView, explain_waiting
 from octaskly_wire.vocabulary import Admission, SandboxLevel
 from tasks_app.models import Task, TaskStatus
 from workers_app.models import Worker
+from workers_app.selectors import is_draining
 
 
 def visible_to(user: Any) -> QuerySet[Task]:
@@ -78,7 +79,7 @@ def worker_views() -> list[WorkerView]:
             name=worker.name,
             admission=Admission(worker.admission),
             is_connected=worker.is_connected,
-            is_draining=worker.is_draining,
+            is_draining=is_draining(worker),
             levels=frozenset(SandboxLevel(proof["level"]) for proof in worker.levels),
             allows_network=worker.allows_network,
             memory_mb=worker.memory_total_bytes >> 20,

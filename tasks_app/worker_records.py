@@ -7,15 +7,15 @@ from datetime import datetime
 import msgspec
 
 from audit_app.trail import AuditEvent
-from dispatcher.ports import WorkerConnected, WorkerDisconnected, WorkerRefused, WorkerSeen
+from dispatcher.ports import WorkerConnected, WorkerDisconnected, WorkerDrainStarted, WorkerRefused, WorkerSeen
 from workers_app.models import Worker
 
-EngineRecord = WorkerConnected | WorkerSeen | WorkerDisconnected | WorkerRefused
+EngineRecord = WorkerConnected | WorkerSeen | WorkerDrainStarted | WorkerDisconnected | WorkerRefused
 
 
 def mark_all_disconnected() -> None:
     """Forget the links of a dispatcher that stopped."""
-    Worker.objects.filter(is_connected=True).update(is_connected=False)
+    Worker.objects.filter(is_connected=True).update(is_connected=False, has_begun_drain=False)
 
 
 def write(item: EngineRecord, now: datetime) -> list[AuditEvent]:
@@ -26,6 +26,7 @@ def write(item: EngineRecord, now: datetime) -> list[AuditEvent]:
             Worker.objects.filter(id=item.worker_id).update(
                 name=registration.name,
                 is_connected=True,
+                has_begun_drain=registration.is_draining,
                 connected_at=now,
                 last_seen_at=now,
                 boot_id=item.boot_id,
@@ -42,12 +43,13 @@ def write(item: EngineRecord, now: datetime) -> list[AuditEvent]:
             details = {"address": item.address, "transport": item.transport, "boot_id": item.boot_id}
             return [AuditEvent("worker_connected", "engine", item.worker_id, "", details)]
         case WorkerSeen():
-            Worker.objects.filter(id=item.worker_id).update(
-                last_seen_at=now, vitals=msgspec.to_builtins(item.vitals)
-            )
+            Worker.objects.filter(id=item.worker_id).update(last_seen_at=now, vitals=msgspec.to_builtins(item.vitals))
             return []
+        case WorkerDrainStarted():
+            Worker.objects.filter(id=item.worker_id).update(has_begun_drain=True)
+            return [AuditEvent("worker_draining", "engine", item.worker_id, "", {"by": "the worker itself"})]
         case WorkerDisconnected():
-            Worker.objects.filter(id=item.worker_id).update(is_connected=False)
+            Worker.objects.filter(id=item.worker_id).update(is_connected=False, has_begun_drain=False)
             return [AuditEvent("worker_disconnected", "engine", item.worker_id, "", {"detail": item.detail})]
         case WorkerRefused():
             details = {"address": item.address, "code": item.code.value, "detail": item.detail}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
@@ -22,12 +22,12 @@ from workers_app.selectors import worker_status
 class WorkerAdmin(admin.ModelAdmin):
     """Machines and their place on the whitelist."""
 
-    list_display: ClassVar = [
+    list_display = [
         "name", "state", "slots", "load", "memory", "sandbox_levels", "address", "seen", "software_version",
     ]  # fmt: skip
-    list_filter: ClassVar = ["admission", "is_connected", "is_draining"]
-    search_fields: ClassVar = ["name", "id", "address", "public_key_sha256"]
-    actions: ClassVar = ["approve_workers", "suspend_workers", "revoke_workers", "drain_workers", "resume_workers"]
+    list_filter = ["admission", "is_connected", "is_draining"]
+    search_fields = ["name", "id", "address", "public_key_sha256"]
+    actions = ["approve_workers", "suspend_workers", "revoke_workers", "drain_workers", "resume_workers"]
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Refuse: machines join by token."""
@@ -122,10 +122,10 @@ class JoinTokenForm(forms.Form):
 class JoinTokenAdmin(admin.ModelAdmin):
     """Join tokens; the text of one is shown once, when it is made."""
 
-    list_display: ClassVar = ["token_id", "uses_left", "uses_allowed", "auto_approve", "created_at", "expires_at"]
-    list_filter: ClassVar = ["auto_approve"]
-    search_fields: ClassVar = ["token_id"]
-    exclude: ClassVar = ["secret_sha256"]
+    list_display = ["token_id", "uses_left", "uses_allowed", "auto_approve", "created_at", "expires_at"]
+    list_filter = ["auto_approve"]
+    search_fields = ["token_id"]
+    exclude = ["secret_sha256"]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Refuse: a token is what it was made as."""

@@ -18,13 +18,14 @@ from accounts_app.rest.problems import Problem
 from workers_app import services
 from workers_app.enrolment import MAX_TTL_S, MAX_USES
 from workers_app.models import ADMISSION_CHOICES, Worker
-from workers_app.selectors import worker_status
+from workers_app.selectors import is_draining, worker_status
 
 
 class WorkerSerializer(serializers.ModelSerializer[Worker]):
     """A worker as REST shows it."""
 
     status = serializers.SerializerMethodField()
+    is_draining = serializers.SerializerMethodField()
 
     class Meta:
         model = Worker
@@ -35,6 +36,10 @@ class WorkerSerializer(serializers.ModelSerializer[Worker]):
             "connected_at", "last_seen_at", "certificate_expires_at",
         ]  # fmt: skip
         read_only_fields = fields
+
+    def get_is_draining(self, worker: Worker) -> bool:
+        """Return whether the worker takes nothing new."""
+        return is_draining(worker)
 
     def get_status(self, worker: Worker) -> str:
         """Return connected, disconnected, draining, pending, suspended or revoked."""

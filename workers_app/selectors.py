@@ -6,10 +6,15 @@ from octaskly_wire.vocabulary import Admission
 from workers_app.models import Worker
 
 
+def is_draining(worker: Worker) -> bool:
+    """Return whether the worker takes nothing new, by an operator's wish or its own."""
+    return worker.is_draining or worker.has_begun_drain
+
+
 def worker_status(worker: Worker) -> str:
     """Return one word for the state a person cares about."""
     if worker.admission != Admission.APPROVED.value:
         return worker.admission
     if not worker.is_connected:
         return "disconnected"
-    return "draining" if worker.is_draining else "connected"
+    return "draining" if is_draining(worker) else "connected"

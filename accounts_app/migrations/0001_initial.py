@@ -4,24 +4,26 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='LoginFailure',
+            name="LoginFailure",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('username', models.CharField(max_length=150)),
-                ('address', models.CharField(blank=True, max_length=64)),
-                ('failed_at', models.DateTimeField(db_index=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("username", models.CharField(max_length=150)),
+                ("address", models.CharField(blank=True, max_length=64)),
+                ("failed_at", models.DateTimeField(db_index=True)),
             ],
             options={
-                'db_table': 'login_failures',
-                'indexes': [models.Index(models.F('username'), models.F('address'), models.F('failed_at'), name='login_failures_of')],
+                "db_table": "login_failures",
+                "indexes": [
+                    models.Index(
+                        models.F("username"), models.F("address"), models.F("failed_at"), name="login_failures_of"
+                    )
+                ],
             },
         ),
     ]

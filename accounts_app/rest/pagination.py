@@ -56,7 +56,7 @@ class CursorPages(BasePagination):
     template = "rest_framework/pagination/previous_and_next.html"
     ordering: str | tuple[str, ...] | None = None
 
-    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: Any = None) -> list[Any]:
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
         """Return the page that the request asks for."""
         self._url = request.build_absolute_uri()
         limit = self._limit(request)

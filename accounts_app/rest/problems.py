@@ -109,7 +109,7 @@ def _content_type(request: Any) -> str | None:
 
 def _field_errors(error: exceptions.APIException) -> list[dict[str, str]]:
     if isinstance(error, Problem):
-        return error.errors
+        return [dict(item) for item in error.errors]
     if not isinstance(error, exceptions.ValidationError):
         return []
     found = []
@@ -140,7 +140,7 @@ def _detail(error: exceptions.APIException, errors: list[dict[str, str]]) -> str
     if isinstance(error, exceptions.ValidationError):
         first = errors[0] if errors else {"field": "", "message": "the request is not valid"}
         return f"{first['field']}: {first['message']}" if first["field"] else first["message"]
-    detail = error.detail
+    detail: Any = error.detail
     if isinstance(detail, dict):
         detail = detail.get("detail", "")
     return str(detail)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from drf_spectacular.openapi import AutoSchema
 from rest_framework import serializers
@@ -24,13 +24,14 @@ class ProblemSerializer(serializers.Serializer):
     title = serializers.CharField()
     status = serializers.IntegerField()
     detail = serializers.CharField()
-    errors = FieldErrorSerializer(many=True)
+    # Named like a property of serializers, which the schema never asks for.
+    errors = FieldErrorSerializer(many=True)  # type: ignore[assignment]
 
 
 class ApiSchema(AutoSchema):
     """Adds to every operation that its refusals are problem documents."""
 
-    def _get_response_bodies(self, direction: str = "response") -> dict[str, Any]:
+    def _get_response_bodies(self, direction: Literal["request", "response"] = "response") -> dict[str, Any]:
         bodies = super()._get_response_bodies(direction)
         if "default" not in bodies:
             refusal = self._get_response_for_code(ProblemSerializer, "default", media_types=[PROBLEM_TYPE])

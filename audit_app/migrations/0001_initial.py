@@ -4,32 +4,45 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='AuditEntry',
+            name="AuditEntry",
             fields=[
-                ('id', models.BigIntegerField(primary_key=True, serialize=False)),
-                ('timestamp', models.DateTimeField(db_index=True)),
-                ('event_type', models.CharField(max_length=40)),
-                ('actor', models.CharField(blank=True, max_length=150)),
-                ('worker_id', models.CharField(blank=True, max_length=36)),
-                ('task_id', models.CharField(blank=True, max_length=36)),
-                ('details', models.TextField(help_text='JSON')),
-                ('previous_hash', models.CharField(max_length=64)),
-                ('hash', models.CharField(max_length=64)),
+                ("id", models.BigIntegerField(primary_key=True, serialize=False)),
+                ("timestamp", models.DateTimeField(db_index=True)),
+                ("event_type", models.CharField(max_length=40)),
+                ("actor", models.CharField(blank=True, max_length=150)),
+                ("worker_id", models.CharField(blank=True, max_length=36)),
+                ("task_id", models.CharField(blank=True, max_length=36)),
+                ("details", models.TextField(help_text="JSON")),
+                ("previous_hash", models.CharField(max_length=64)),
+                ("hash", models.CharField(max_length=64)),
             ],
             options={
-                'verbose_name': 'audit entry',
-                'verbose_name_plural': 'audit entries',
-                'db_table': 'audit_log',
-                'ordering': ['-id'],
-                'indexes': [models.Index(models.F('event_type'), models.F('id'), name='audit_event'), models.Index(models.F('task_id'), models.F('id'), condition=models.Q(('task_id', ''), _negated=True), name='audit_task'), models.Index(models.F('worker_id'), models.F('id'), condition=models.Q(('worker_id', ''), _negated=True), name='audit_worker'), models.Index(models.F('actor'), models.F('id'), name='audit_actor')],
+                "verbose_name": "audit entry",
+                "verbose_name_plural": "audit entries",
+                "db_table": "audit_log",
+                "ordering": ["-id"],
+                "indexes": [
+                    models.Index(models.F("event_type"), models.F("id"), name="audit_event"),
+                    models.Index(
+                        models.F("task_id"),
+                        models.F("id"),
+                        condition=models.Q(("task_id", ""), _negated=True),
+                        name="audit_task",
+                    ),
+                    models.Index(
+                        models.F("worker_id"),
+                        models.F("id"),
+                        condition=models.Q(("worker_id", ""), _negated=True),
+                        name="audit_worker",
+                    ),
+                    models.Index(models.F("actor"), models.F("id"), name="audit_actor"),
+                ],
             },
         ),
     ]

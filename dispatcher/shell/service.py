@@ -23,7 +23,15 @@ from dispatcher.core.effects import (
     TaskClass,
 )
 from dispatcher.core.reactor import Reactor, WorkerJoined
-from dispatcher.ports import Store, StoreRecord, WhitelistEntry, WorkerConnected, WorkerDisconnected, WorkerSeen
+from dispatcher.ports import (
+    Store,
+    StoreRecord,
+    WhitelistEntry,
+    WorkerConnected,
+    WorkerDisconnected,
+    WorkerDrainStarted,
+    WorkerSeen,
+)
 from dispatcher.shell.handshake import Admitted
 from dispatcher.shell.link import WorkerLink
 from dispatcher.shell.writer import StoreWriter
@@ -225,6 +233,7 @@ class DispatcherService:
                     )
                 )
             case DrainStarted():
+                self._submit([WorkerDrainStarted(worker_id)])
                 self._perform(self._reactor.on_drain_started(worker_id))
             case _:  # The session lets nothing else through in this phase.
                 logger.warning("Worker %s sent a stray %s", worker_id, type(message).__name__)

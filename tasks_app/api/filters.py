@@ -8,7 +8,7 @@ from tasks_app.models import Task, TaskStatus
 
 
 class TaskFilter(django_filters.FilterSet):
-    """?status= worker_id= owner= name= created_after= created_before="""
+    """The query parameters status, worker_id, owner, name, created_after and created_before."""
 
     status = django_filters.ChoiceFilter(choices=TaskStatus.choices)
     worker_id = django_filters.CharFilter()

@@ -18,9 +18,7 @@ def test_a_worker_told_to_stop_finishes_what_runs(cluster: Cluster, tmp_path: Pa
     running = cluster.api.submit(f"while [ ! -e {gate} ]; do sleep 0.05; done; echo finished")
     cluster.wait_status(running, "running")
     worker.ask_to_stop()
-    wait_until(
-        lambda: cluster.api.worker_named("alpha")["is_draining"], "the drain is announced", describe=cluster.describe
-    )
+    wait_until(lambda: "Draining" in worker.stderr, "the worker drains", describe=cluster.describe)
     waiting = cluster.api.submit("echo not here")
     gate.touch()
     assert worker.wait() == 0
@@ -38,9 +36,7 @@ def test_a_second_signal_ends_a_worker_at_once(cluster: Cluster, tmp_path: Path)
     task_id = cluster.api.submit(f"echo $$ > {pids}; sleep 300")
     wait_until(lambda: pids.exists() and pids.read_text().strip(), "the command runs", describe=cluster.describe)
     worker.ask_to_stop()
-    wait_until(
-        lambda: cluster.api.worker_named("alpha")["is_draining"], "the drain is announced", describe=cluster.describe
-    )
+    wait_until(lambda: "Draining" in worker.stderr, "the worker drains", describe=cluster.describe)
     assert worker.is_running
     worker.ask_to_stop()
     worker.wait(10)
@@ -66,7 +62,7 @@ def test_the_local_worker_ends_with_its_dispatcher(new_cluster, tmp_path: Path) 
     wait_until(lambda: pids.exists() and pids.read_text().strip(), "the command runs", describe=cluster.describe)
     assert cluster.dispatcher is not None
     cluster.dispatcher.ask_to_stop()
-    wait_until(lambda: "topping" in cluster.dispatcher.stderr, "it drains", describe=cluster.describe)
+    wait_until(lambda: "Stopping" in cluster.dispatcher.stderr, "it drains", describe=cluster.describe)
     cluster.dispatcher.ask_to_stop()
     cluster.dispatcher.wait(30)
     wait_until(lambda: not process_exists(int(pids.read_text())), "the command is gone", describe=cluster.describe)

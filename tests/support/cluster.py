@@ -31,11 +31,13 @@ class Cluster:
         self.url = f"http://127.0.0.1:{self.api_port}"
         self.environment = clean_environment(
             folder,
-            OCTASKLY_DB_PATH=str(self.db_path),
-            OCTASKLY_ADMIN_PASSWORD=ADMIN_PASSWORD,
-            OCTASKLY_LOG="debug",
-            **FAST_LEASES,
-            **variables,
+            **{
+                "OCTASKLY_DB_PATH": str(self.db_path),
+                "OCTASKLY_ADMIN_PASSWORD": ADMIN_PASSWORD,
+                "OCTASKLY_LOG": "debug,django=info",
+                **FAST_LEASES,
+                **variables,
+            },
         )
         self.programs: list[Program] = []
         self.workers: dict[str, Program] = {}
