@@ -10,18 +10,17 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import time
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
 from octaskly_wire.limits import CANCEL_GRACE_S
-from octaskly_wire.vocabulary import OutputStream
 from worker_node.sandbox.host import CommandEnd, EndCause, Watcher
 from worker_node.sandbox.policy import SHELL, SandboxPlan
 
-READ_BYTES: Final = 64 << 10
 PIPE_LINGER_S: Final = 0.5
 """How long output is awaited after the end: a process that got away may hold the pipe for ever."""
 
@@ -54,31 +53,27 @@ class PortableHost:
 
     async def _run(self, plan: SandboxPlan, watcher: Watcher) -> None:
         try:
-            process = await _start(plan)
+            transport, process = await _start(plan, watcher)
         except (OSError, ValueError) as error:
             del self._orders[plan.attempt_id]
             watcher.refused(f"start: {error}")
             return
         started_at = time.monotonic()
         watcher.started()
-        readers = [
-            asyncio.create_task(_pump(process.stdout, "stdout", watcher)),
-            asyncio.create_task(_pump(process.stderr, "stderr", watcher)),
-        ]
-        waiter = asyncio.create_task(process.wait())
-        cause = await self._await_end(plan, waiter)
-        tree = _tree(process.pid)
+        pid = transport.get_pid()
+        cause = await self._await_end(plan, process.has_exited)
+        tree = _tree(pid)
         if cause not in {EndCause.EXITED, EndCause.LOST}:
-            _signal_tree(process.pid, tree, is_final=False)
-            await asyncio.wait([waiter], timeout=CANCEL_GRACE_S)
-        _signal_tree(process.pid, tree, is_final=True)
-        code = await waiter
+            _signal_tree(pid, tree, is_final=False)
+            await asyncio.wait([process.has_exited], timeout=CANCEL_GRACE_S)
+        _signal_tree(pid, tree, is_final=True)
+        await process.has_exited
         duration_ms = round((time.monotonic() - started_at) * 1000)
-        _, late = await asyncio.wait(readers, timeout=PIPE_LINGER_S)
-        for reader in late:
-            reader.cancel()
-        await asyncio.gather(*readers, return_exceptions=True)
+        await asyncio.wait([process.has_closed], timeout=PIPE_LINGER_S)
+        process.is_over = True
+        transport.close()
         del self._orders[plan.attempt_id]
+        code = transport.get_returncode() or 0
         is_signal = code < 0 and sys.platform != "win32"
         watcher.ended(
             CommandEnd(
@@ -89,41 +84,57 @@ class PortableHost:
             )
         )
 
-    async def _await_end(self, plan: SandboxPlan, waiter: asyncio.Task[int]) -> EndCause:
+    async def _await_end(self, plan: SandboxPlan, has_exited: asyncio.Future[None]) -> EndCause:
         order = asyncio.create_task(self._orders[plan.attempt_id].get())
         try:
-            await asyncio.wait([waiter, order], timeout=plan.timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            if waiter.done():
+            await asyncio.wait([has_exited, order], timeout=plan.timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if has_exited.done():
                 return EndCause.EXITED
             return order.result() if order.done() else EndCause.TIMED_OUT
         finally:
             order.cancel()
 
 
-async def _start(plan: SandboxPlan) -> asyncio.subprocess.Process:
-    pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+class _Process(asyncio.SubprocessProtocol):
+    """Hears the end of a process apart from the end of its pipes, which a stray holder may put off."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        loop = asyncio.get_running_loop()
+        self.has_exited: asyncio.Future[None] = loop.create_future()
+        self.has_closed: asyncio.Future[None] = loop.create_future()
+        self.is_over = False
+        self._watcher = watcher
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if not self.is_over:
+            self._watcher.wrote("stdout" if fd == 1 else "stderr", data)
+
+    def process_exited(self) -> None:
+        if not self.has_exited.done():
+            self.has_exited.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.has_closed.done():
+            self.has_closed.set_result(None)
+
+
+async def _start(plan: SandboxPlan, watcher: Watcher) -> tuple[asyncio.SubprocessTransport, _Process]:
+    loop, pipe = asyncio.get_running_loop(), subprocess.PIPE
+    common: dict[str, Any] = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": pipe,
+        "stderr": pipe,
+        "cwd": plan.workspace,
+        "env": dict(plan.env),
+    }
+
+    def make() -> _Process:
+        return _Process(watcher)
+
     if sys.platform == "win32":
         # The shell form goes through COMSPEC /c, which parses the command line as users expect.
-        return await asyncio.create_subprocess_shell(
-            plan.command, stdin=null, stdout=pipe, stderr=pipe, cwd=plan.workspace, env=plan.env
-        )
-    return await asyncio.create_subprocess_exec(
-        SHELL,
-        "-c",
-        plan.command,
-        stdin=null,
-        stdout=pipe,
-        stderr=pipe,
-        cwd=plan.workspace,
-        env=plan.env,
-        umask=0o077,
-        start_new_session=True,
-    )
-
-
-async def _pump(reader: asyncio.StreamReader | None, stream: OutputStream, watcher: Watcher) -> None:
-    while reader and (data := await reader.read(READ_BYTES)):
-        watcher.wrote(stream, data)
+        return await loop.subprocess_shell(make, plan.command, **common)
+    return await loop.subprocess_exec(make, SHELL, "-c", plan.command, umask=0o077, start_new_session=True, **common)
 
 
 def _tree(pid: int) -> list[psutil.Process]:

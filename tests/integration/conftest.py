@@ -1,0 +1,37 @@
+"""Users of each role and REST clients signed in as them."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import Group
+from rest_framework.test import APIClient
+
+from accounts_app import tokens
+from accounts_app.roles import Role
+
+
+@pytest.fixture
+def user_of(db, django_user_model):
+    """Return a function that makes a user with a role, or with none."""
+
+    def make(role: Role | None, name: str = ""):
+        user = django_user_model.objects.create_user(name or str(role or "nobody").lower(), password="pw-of-a-test")
+        if role is not None:
+            user.groups.add(Group.objects.get(name=role.value))
+        return user
+
+    return make
+
+
+@pytest.fixture
+def client_of(user_of):
+    """Return a function that gives a REST client signed in with a token of that role."""
+
+    def make(role: Role | None, name: str = "") -> APIClient:
+        user = user_of(role, name)
+        client = APIClient()
+        client.credentials(HTTP_AUTHORIZATION=f"Bearer {tokens.issue(user).access}")
+        client.user = user
+        return client
+
+    return make

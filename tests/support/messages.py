@@ -1,0 +1,83 @@
+"""One sample of every message of the protocol, with every field filled, for golden frames and round trips."""
+
+from __future__ import annotations
+
+from octaskly_wire import messages as m
+from octaskly_wire.vocabulary import (
+    Admission,
+    Enforcement,
+    FailureReason,
+    HeldPhase,
+    RefusalCode,
+    RejectionReason,
+    SandboxLevel,
+)
+
+_NONCE = bytes(range(32))
+_VITALS = m.Vitals(
+    cpu_percent=12.5, memory_total_bytes=8 << 30, memory_available_bytes=5 << 30, disk_free_bytes=1 << 40, load_1m=0.75
+)
+_REPORT = m.OutcomeReport(
+    failure_reason=FailureReason.SIGNAL,
+    exit_code=None,
+    duration_ms=1234,
+    sandbox=SandboxLevel.BASIC,
+    backend="linux-spawner",
+    signal=9,
+    cpu_seconds=0.25,
+    max_rss_bytes=1 << 20,
+    limits={"memory": Enforcement.KERNEL, "disk": Enforcement.POLLED},
+    detail="killed",
+    stdout=m.CapturedOutput(total_bytes=6, kept_bytes=6, data=b"caf\xc3\xa9\xff"),
+    stderr=m.CapturedOutput(total_bytes=1 << 30, kept_bytes=1 << 20, is_truncated=True, data=None),
+)
+
+FROM_WORKER: list[m.FromWorker] = [
+    m.FetchCa(),
+    m.Enrol(protocol_version=1, token_id="abcdefgh", secret="s" * 26, certificate_request=b"\x30\x82", name="pc-07"),
+    m.Hello(protocol_version=1, worker_id="w1", boot_id="b1", nonce=_NONCE, software_version="0.1.0"),
+    m.Auth(certificate=b"\x30\x82\x01", signature=bytes(64)),
+    m.Register(
+        name="pc-07",
+        slots=4,
+        levels=[m.LevelProof(level=SandboxLevel.BASIC, backend="linux-spawner", gaps=["sees the host's files"])],
+        allows_network=True,
+        is_draining=False,
+        platform="Linux x86_64",
+        cpu_count=8,
+        memory_total_bytes=8 << 30,
+        held=[m.HeldAttempt(attempt_id="t1.2", phase=HeldPhase.RUNNING)],
+    ),
+    m.Heartbeat(sequence=7, vitals=_VITALS, attempt_ids=["t1.2"]),
+    m.AttemptStarted(attempt_id="t1.2"),
+    m.OutputChunk(attempt_id="t1.2", stream="stdout", offset=0, data=b"\x00\xff"),
+    m.AttemptFinished(attempt_id="t1.2", report=_REPORT),
+    m.AttemptRejected(attempt_id="t1.2", reason=RejectionReason.SANDBOX_UNAVAILABLE, detail="prctl failed"),
+    m.DrainStarted(),
+]
+
+TO_WORKER: list[m.ToWorker] = [
+    m.CaBundle(cluster_id="c1", certificate=b"\x30\x82"),
+    m.Enrolled(worker_id="w1", cluster_id="c1", certificate=b"\x30", admission=Admission.PENDING),
+    m.Challenge(cluster_id="c1", nonce=_NONCE),
+    m.Welcome(admission=Admission.APPROVED, heartbeat_interval_s=5.0, lease_s=30.0),
+    m.Refused(code=RefusalCode.REVOKED, detail="no more", is_final=True),
+    m.AssignAttempt(
+        attempt_id="t1.2",
+        task_id="t1",
+        command="echo 'héllo'",
+        timeout_s=3600,
+        sandbox=SandboxLevel.STRICT,
+        allows_network=False,
+        env={"A": "b"},
+        limits=m.Limits(memory_mb=512),
+    ),
+    m.CancelAttempt(attempt_id="t1.2", discard=True),
+    m.AcknowledgeOutcome(attempt_id="t1.2"),
+    m.HeartbeatAck(sequence=7),
+    m.AdmissionChanged(admission=Admission.SUSPENDED, detail="disk is failing"),
+    m.Drain(),
+    m.Resume(),
+]
+
+SAMPLES = [*FROM_WORKER, *TO_WORKER]
