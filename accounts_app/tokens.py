@@ -29,14 +29,6 @@ class TokenRefused(Exception):
     """The refresh token is not valid, expired, or was used before."""
 
 
-class TokenReused(TokenRefused):
-    """The refresh token was used before; its family has been ended."""
-
-    def __init__(self, user: Any) -> None:
-        super().__init__("the refresh token was used before, so this sign-in has been ended")
-        self.user = user
-
-
 @dataclass(frozen=True, slots=True)
 class TokenPair:
     """What a signed-in client holds."""
@@ -59,8 +51,12 @@ def issue(user: Any) -> TokenPair:
         return _issue(user, uuid4().hex)
 
 
-def exchange(text: str) -> tuple[Any, TokenPair]:
-    """Use a refresh token up; return its user and the next pair. Raises TokenRefused."""
+def exchange(text: str) -> tuple[Any, TokenPair | None]:
+    """Use a refresh token up; return its user and the next pair. Raises TokenRefused.
+
+    Without a pair the token was used before, and its whole family has been ended. That is no exception, since
+    it must stand when the caller's transaction ends.
+    """
     token = _read(text)
     with transaction.atomic():
         outstanding = _outstanding(token)
@@ -70,8 +66,7 @@ def exchange(text: str) -> tuple[Any, TokenPair]:
             _check_user(user, token)
             return user, _issue(user, outstanding.token)
         _end_family(outstanding)
-    # Raised after the commit: the end of the family must stand.
-    raise TokenReused(user)
+        return user, None
 
 
 def end(text: str) -> Any:

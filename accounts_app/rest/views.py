@@ -75,9 +75,12 @@ class RefreshView(SignInView):
         try:
             with transaction.atomic():
                 user, pair = tokens.exchange(_refresh_text(request))
-                signals.token_refreshed.send(sender=type(user), user=user, address=address)
+                signal = signals.token_refreshed if pair else signals.token_reused
+                signal.send(sender=type(user), user=user, address=address)
         except tokens.TokenRefused as error:
             raise AuthenticationFailed(str(error)) from error
+        if pair is None:
+            raise AuthenticationFailed("the refresh token was used before, so this sign-in has been ended")
         return _answer(pair)
 
 

@@ -97,7 +97,13 @@ def test_whole_task_comes_through():
         "sandbox": "none", "network": True, "limits": {"memory_mb": 64}, "inputs": [], "outputs": [],
     }  # fmt: skip
     (spec,), is_list = read_submission(json.dumps(task).encode())
-    assert (spec.command, spec.name, spec.env, spec.priority, spec.timeout) == ("echo hi", "greeting", {"A": "b"}, -5, 7)
+    assert (spec.command, spec.name, spec.env, spec.priority, spec.timeout) == (
+        "echo hi",
+        "greeting",
+        {"A": "b"},
+        -5,
+        7,
+    )
     assert (spec.max_retries, spec.sandbox, spec.network, spec.limits.memory_mb) == (2, "none", True, 64)
     assert not is_list
 

@@ -120,6 +120,4 @@ def test_deep_nesting_is_refused():
 def test_ids_have_one_plain_form(attempt_id):
     """An id ends in logs and file names: nothing that could mean more gets in."""
     with pytest.raises(MalformedMessage):
-        decode_from_worker(
-            msgspec.json.encode({"type": "AttemptStarted", "attempt_id": attempt_id}), Codec.JSON
-        )
+        decode_from_worker(msgspec.json.encode({"type": "AttemptStarted", "attempt_id": attempt_id}), Codec.JSON)

@@ -93,4 +93,3 @@ def test_codec_stays():
     session.feed(WorkerSession(Codec.JSON).encode(SAMPLE["Hello"]))
     with pytest.raises(MalformedFrame):
         session.feed(WorkerSession(Codec.MSGPACK).encode(SAMPLE["Auth"]))
-
