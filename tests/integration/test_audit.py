@@ -11,6 +11,7 @@ from django.db import DatabaseError, connection, transaction
 from accounts_app.roles import Role
 from audit_app.models import AuditEntry
 from audit_app.trail import AuditEvent, record, verify
+import itertools
 
 pytestmark = pytest.mark.django_db
 
@@ -36,7 +37,7 @@ def test_chain_of_many_writes_is_intact():
     report = verify()
     assert (report.first_bad_id, report.count) == (None, AuditEntry.objects.count())
     rows = list(AuditEntry.objects.order_by("id"))
-    assert all(row.previous_hash == before.hash for before, row in zip(rows, rows[1:], strict=False))
+    assert all(row.previous_hash == before.hash for before, row in itertools.pairwise(rows))
 
 
 @pytest.mark.parametrize(
@@ -97,9 +98,14 @@ def test_row_goes_with_what_it_records():
         pass
 
     before = AuditEntry.objects.count()
-    with pytest.raises(Undone), transaction.atomic():
-        record(AuditEvent("tested"))
-        raise Undone
+
+    def fail_after_recording():
+        with transaction.atomic():
+            record(AuditEvent("tested"))
+            raise Undone
+
+    with pytest.raises(Undone):
+        fail_after_recording()
     assert AuditEntry.objects.count() == before
 
 

@@ -87,7 +87,8 @@ class PortableHost:
     async def _await_end(self, plan: SandboxPlan, has_exited: asyncio.Future[None]) -> EndCause:
         order = asyncio.create_task(self._orders[plan.attempt_id].get())
         try:
-            await asyncio.wait([has_exited, order], timeout=plan.timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            awaited: list[asyncio.Future[Any]] = [has_exited, order]
+            await asyncio.wait(awaited, timeout=plan.timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if has_exited.done():
                 return EndCause.EXITED
             return order.result() if order.done() else EndCause.TIMED_OUT
@@ -113,7 +114,7 @@ class _Process(asyncio.SubprocessProtocol):
         if not self.has_exited.done():
             self.has_exited.set_result(None)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop calls it so
         if not self.has_closed.done():
             self.has_closed.set_result(None)
 

@@ -1,0 +1,61 @@
+"""Log levels are parsed, and no text can act on the reader's terminal."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from worker_node import logs
+
+
+def record(text: str, *arguments: object) -> logging.LogRecord:
+    """Return a warning with this text."""
+    return logging.LogRecord("worker_node.node", logging.WARNING, "f", 1, text, arguments, None)
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("", (20, {})),
+        ("trace", (5, {})),
+        ("WARN", (30, {})),
+        ("info,worker_node=debug", (20, {"worker_node": 10})),
+        ("worker_node=error , debug", (10, {"worker_node": 40})),
+        ("worker_node::core=trace", (20, {"worker_node.core": 5})),
+    ],
+)
+def test_levels_are_parsed(spec, expected):
+    """A general level and overrides, in any order."""
+    assert logs.parse_levels(spec) == expected
+
+
+@pytest.mark.parametrize("spec", ["loud", "=info", "worker_node=", "a=b=c"])
+def test_nonsense_is_refused(spec):
+    """A typing error shall not silence a log."""
+    with pytest.raises(logs.BadLogLevels):
+        logs.parse_levels(spec)
+
+
+def test_our_variable_comes_before_the_other():
+    """RUST_LOG is read only when OCTASKLY_LOG is unset."""
+    assert logs.levels_from({"RUST_LOG": "error"})[0] == 40
+    assert logs.levels_from({"RUST_LOG": "error", "OCTASKLY_LOG": "debug"})[0] == 10
+
+
+@pytest.mark.parametrize("hostile", ["\x1b[2J", "a\nforged line", "\r", "\x00", "\u202eevil", "\u2028", "\x9b31m"])
+def test_control_characters_are_escaped(hostile):
+    """One event is one line in both formats, without terminal codes or changes of writing direction."""
+    line = logs.TerminalFormatter().format(record("seen %s", hostile))
+    assert line.isprintable()
+    text = logs.JsonFormatter().format(record("seen %s", hostile))
+    assert text.isprintable()
+    assert json.loads(text)["message"] == f"seen {hostile}"
+
+
+def test_json_has_what_a_machine_needs():
+    """Time in UTC, level by our names, module, message."""
+    event = json.loads(logs.JsonFormatter().format(record("hello %d", 5)))
+    assert (event["level"], event["module"], event["message"]) == ("warn", "worker_node.node", "hello 5")
+    assert event["time"].endswith("Z")
