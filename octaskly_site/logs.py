@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from octaskly_site.env import ConfigurationError
@@ -14,6 +15,7 @@ QUIET = {
     "django.template": logs.LEVELS["info"],
     # A refused login or an unknown address is the client's affair and stands in the audit.
     "django.request": logs.LEVELS["error"],
+    "django.security.DisallowedHost": logging.CRITICAL,
     "django.db.backends": logs.LEVELS["warn"],
 }
 

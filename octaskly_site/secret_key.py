@@ -42,16 +42,20 @@ def derive_keys(secret: str) -> DerivedKeys:
     return DerivedKeys(derive("django").hex(), derive("jwt").hex(), derive("audit"), derive("ca wrapping"))
 
 
-def read_or_create_secret(folder: Path, given: str) -> str:
-    """Return the given secret, else the one in the folder's secret.key, which is made when absent.
+def find_secret(folder: Path, given: str, *, may_create: bool) -> str:
+    """Return the given secret, else the one in the folder's secret.key.
 
-    Raises ConfigurationError when the file is readable by others or cannot be written.
+    Where there is none, the dispatcher makes the file; any other command gets a secret for its own short life
+    and leaves no trace. Raises ConfigurationError when the file is readable by others or cannot be written.
     """
     if given:
         return given
     path = folder / SECRET_FILE
     try:
-        _create_secret(path)
+        if may_create:
+            _create_secret(path)
+        elif not path.exists():
+            return _new_secret()
         status = path.stat()
         if os.name == "posix" and stat.S_IMODE(status.st_mode) & 0o077:
             raise ConfigurationError(f"{path} is readable by others; run: chmod 600 {path}")
@@ -62,6 +66,10 @@ def read_or_create_secret(folder: Path, given: str) -> str:
         raise ConfigurationError(f"cannot use the secret key file {path}: {error}") from error
 
 
+def _new_secret() -> str:
+    return secrets.token_urlsafe(32)
+
+
 def _create_secret(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.exists():
@@ -70,7 +78,7 @@ def _create_secret(path: Path) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        os.write(descriptor, secrets.token_urlsafe(32).encode() + b"\n")
+        os.write(descriptor, _new_secret().encode() + b"\n")
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

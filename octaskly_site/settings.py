@@ -13,13 +13,15 @@ from accounts_app.conf import (
     simple_jwt_settings,
 )
 from octaskly_site import env
-from octaskly_site.secret_key import derive_keys, read_or_create_secret
+from octaskly_site.secret_key import derive_keys, find_secret
 from octaskly_wire.limits import HEARTBEAT_INTERVAL_S, LEASE_S, RECONNECT_GRACE_S
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DB_PATH = env.db_path()
 
-_keys = derive_keys(read_or_create_secret(DB_PATH.parent, env.text("OCTASKLY_SECRET_KEY")))
+_keys = derive_keys(
+    find_secret(DB_PATH.parent, env.text("OCTASKLY_SECRET_KEY"), may_create=sys.argv[1:2] == ["rundispatcher"])
+)
 SECRET_KEY = _keys.django
 OCTASKLY_AUDIT_KEY = _keys.audit
 OCTASKLY_CA_WRAPPING_KEY = _keys.ca_wrapping
@@ -145,4 +147,3 @@ SPECTACULAR_SETTINGS = {
 }
 
 LOGGING_CONFIG = None  # octaskly_site.logs sets up logging, from OCTASKLY_LOG.
-TESTING = "pytest" in sys.modules

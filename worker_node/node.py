@@ -50,6 +50,9 @@ from worker_node.shell.vitals import VitalSigns
 
 logger = logging.getLogger(__name__)
 
+MIN_HEARTBEAT_INTERVAL_S: Final = 0.05
+"""Whatever a dispatcher asks for, heartbeats shall not fill the worker's time."""
+
 LAST_WORDS_S: Final = 5.0
 """How long outcomes of commands that were killed at the end of a drain may take to be acknowledged."""
 
@@ -187,7 +190,7 @@ class Node:
         if welcome.admission is Admission.PENDING:
             logger.info("This worker waits for an admin's approval")
         self._perform(reactor.on_link_up(self._state, welcome, self._loop.time()))
-        heartbeats = asyncio.create_task(self._send_heartbeats(welcome.heartbeat_interval_s))
+        heartbeats = asyncio.create_task(self._send_heartbeats(link, welcome.heartbeat_interval_s))
         try:
             return await link.run()
         finally:
@@ -196,10 +199,14 @@ class Node:
             await asyncio.gather(heartbeats, return_exceptions=True)
             self._perform(reactor.on_link_lost(self._state))
 
-    async def _send_heartbeats(self, interval_s: float) -> None:
-        while True:
-            self._perform(reactor.on_heartbeat_due(self._state, self._vitals.read(), self._loop.time()))
-            await asyncio.sleep(interval_s)
+    async def _send_heartbeats(self, link: Link, interval_s: float) -> None:
+        try:
+            while True:
+                self._perform(reactor.on_heartbeat_due(self._state, self._vitals.read(), self._loop.time()))
+                await asyncio.sleep(max(interval_s, MIN_HEARTBEAT_INTERVAL_S))
+        except (OSError, psutil.Error) as error:
+            # Without heartbeats the leases run out while the link looks well: better a new link.
+            link.close(f"the vitals cannot be read: {error}")
 
     def _on_message(self, message: ToWorker) -> None:
         state = self._state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -11,7 +12,6 @@ from django.db import DatabaseError, connection, transaction
 from accounts_app.roles import Role
 from audit_app.models import AuditEntry
 from audit_app.trail import AuditEvent, record, verify
-import itertools
 
 pytestmark = pytest.mark.django_db
 

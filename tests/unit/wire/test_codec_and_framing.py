@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import get_args
 
@@ -16,7 +17,6 @@ from octaskly_wire.framing import FrameDecoder, encode_frame
 from octaskly_wire.limits import MAX_FRAME_BYTES
 from octaskly_wire.messages import FromWorker, Heartbeat, ToWorker, Vitals
 from tests.support.messages import FROM_WORKER, SAMPLES, TO_WORKER
-import contextlib
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "v1"
 BOTH = [(Codec.MSGPACK, "bin"), (Codec.JSON, "json")]

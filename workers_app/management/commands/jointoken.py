@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
@@ -38,6 +40,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the token."""
+        path = Path(settings.DATABASES["default"]["NAME"])
+        if not path.is_file():  # SQLite would make an empty one.
+            raise CommandError(f"there is no database {path}; start the dispatcher once first")
         try:
             token = create_join_token(
                 uses=options["uses"], ttl_s=options["ttl"], auto_approve=options["auto_approve"], actor=None
@@ -47,5 +52,5 @@ class Command(BaseCommand):
         except WrongSecretKey as error:
             raise CommandError(f"--secret-key: {error}") from error
         except DatabaseError as error:
-            raise CommandError(f"no usable database ({error}); start the dispatcher once first") from error
+            raise CommandError(f"{path} is no usable database ({error}); start the dispatcher once first") from error
         self.stdout.write(token)
