@@ -60,6 +60,14 @@ class TaskSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _SINGLE: Final = msgspec.json.Decoder(TaskSpec)
 _LIST: Final = msgspec.json.Decoder(list[TaskSpec])
 _AT: Final = re.compile(r"^(?P<message>.*) - at `(?P<path>.*)`$", re.DOTALL)
+_PLAIN_WORDS: Final = {
+    "`int`": "a whole number",
+    "`str`": "text",
+    "`bool`": "true or false",
+    "`float`": "a number",
+    "`object`": "an object",
+    "`array`": "a list",
+}
 _NAMED: Final = re.compile(r"^Object (?P<what>contains unknown|missing required) field `(?P<name>.*?)`", re.DOTALL)
 
 
@@ -126,4 +134,6 @@ def _explained(text: str) -> InvalidSubmission:
         field = f"{field}.{named['name']}" if field else named["name"]
         is_unknown = named["what"] == "contains unknown"
         return InvalidSubmission(field, "there is no such field" if is_unknown else "this field is required")
+    for word, plain in _PLAIN_WORDS.items():
+        message = message.replace(word, plain)
     return InvalidSubmission(field, message[:1].lower() + message[1:])

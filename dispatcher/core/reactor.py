@@ -240,6 +240,8 @@ class Reactor:
             if key is None:
                 return [acknowledgement]
             return [RecordSuperseded(key, worker_id, report, stdout, stderr), acknowledgement]
+        if report.failure_reason is FailureReason.WORKER_LOST:
+            return [*self._give_up_on_own_word(attempt, report.detail, now), acknowledgement, *self._place()]
         retry_delay_s = None
         if report.failure_reason is not None and not attempt.is_cancel_requested:
             retry_delay_s = self.config.retry.after_failure(
@@ -281,6 +283,15 @@ class Reactor:
         if attempt and attempt.key == key:
             self.state.end_attempt(attempt)
         return self._place()
+
+    def _give_up_on_own_word(self, attempt: LiveAttempt, detail: str, now: float) -> list[Effect]:
+        """Act on a worker's word that it could not see the command to its end.
+
+        That is a loss like a crash, unless the worker was told to stop and did.
+        """
+        if self.state.workers[attempt.worker_id].has_begun_drain:
+            return self._give_back(attempt, detail, 0.0, now)
+        return self._lose(attempt, detail, now)
 
     def _give_back(self, attempt: LiveAttempt, detail: str, delay_s: float, now: float) -> list[Effect]:
         if attempt.is_cancel_requested:

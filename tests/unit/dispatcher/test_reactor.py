@@ -215,6 +215,23 @@ def test_order_lost_with_its_link_is_given_again_without_charge(engine):
     assert not engine.take(RecordGivenUp).is_loss
 
 
+def test_worker_that_lost_its_command_costs_a_loss_not_a_retry(engine):
+    """When the worker itself says that the command was lost, the task runs again uncharged."""
+    key = engine.assign(make_task())
+    engine.finish(key, make_report(FailureReason.WORKER_LOST, None))
+    given_up = engine.take(RecordGivenUp)
+    assert (given_up.is_loss, given_up.retry_delay_s) == (True, 0.0)
+    assert engine.take_message(AcknowledgeOutcome).attempt_id == key.attempt_id
+
+
+def test_command_cut_off_by_a_drain_is_no_crash(engine):
+    """A worker that stops in order and runs out of patience is not charged as lost."""
+    key = engine.assign(make_task())
+    engine.do(engine.reactor.on_drain_started("w1"))
+    engine.finish(key, make_report(FailureReason.WORKER_LOST, None))
+    assert not engine.take(RecordGivenUp).is_loss
+
+
 def test_unknown_attempt_is_killed(engine):
     """A worker that runs what nobody waits for is told to stop it and say nothing more."""
     engine.join(held={"t9.3": RUNNING})

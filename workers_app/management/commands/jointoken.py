@@ -40,7 +40,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the token."""
-        path = Path(settings.DATABASES["default"]["NAME"])
+        path = Path(str(settings.DATABASES["default"]["NAME"]))
         if not path.is_file():  # SQLite would make an empty one.
             raise CommandError(f"there is no database {path}; start the dispatcher once first")
         try:
