@@ -61,6 +61,7 @@ INSTALLED_APPS = [
     "rest_framework_simplejwt.token_blacklist",
     "django_filters",
     "drf_spectacular",
+    "drf_spectacular_sidecar",
     "accounts_app",
     "audit_app",
     "workers_app",
@@ -140,6 +141,9 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Turns the machines on a LAN into one: submit shell commands, watch them, read what came of them.",
     "VERSION": OCTASKLY_VERSION,
     "OAS_VERSION": "3.1.1",
+    # The pages of /docs come from here: a LAN may have no way out.
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SERVE_INCLUDE_SCHEMA": False,
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
