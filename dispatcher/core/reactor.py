@@ -14,13 +14,12 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from dispatcher.core.assignment import assign_ready, fetch_head, servable_classes
 from dispatcher.core.config import EngineConfig
 from dispatcher.core.effects import (
     AttemptKey,
-    ClaimTask,
     CloseLink,
     Effect,
-    FetchReady,
     ReadyTask,
     RecordGivenUp,
     RecordOutcome,
@@ -29,12 +28,10 @@ from dispatcher.core.effects import (
     Send,
     TaskClass,
 )
-from dispatcher.core.placement import WorkerView, lasting_obstacle
-from dispatcher.core.state import DispatcherState, Entry, LiveAttempt, ReadyQueue, WorkerState
+from dispatcher.core.state import DispatcherState, LiveAttempt, ReadyQueue, WorkerState
 from octaskly_wire.messages import (
     AcknowledgeOutcome,
     AdmissionChanged,
-    AssignAttempt,
     CancelAttempt,
     Drain,
     HeldAttempt,
@@ -133,7 +130,7 @@ class Reactor:
             effects.append(Send(worker.worker_id, Drain()))
         has_restarted = before is not None and before.boot_id not in {"", joined.boot_id}
         effects += self._settle_held(worker, joined.held, has_restarted=has_restarted, now=now)
-        return effects + self._place()
+        return effects + assign_ready(self.state, self.config)
 
     def _settle_held(
         self, worker: WorkerState, held: Iterable[HeldAttempt], *, has_restarted: bool, now: float
@@ -204,7 +201,7 @@ class Reactor:
             if admission is Admission.REVOKED and worker.link_id is not None:
                 refusal = Refused(code=RefusalCode.REVOKED, detail=detail or "revoked", is_final=True)
                 effects += [Send(worker_id, refusal), CloseLink(worker_id, worker.link_id)]
-        return effects + self._place()
+        return effects + assign_ready(self.state, self.config)
 
     def _fence(self, worker: WorkerState, detail: str, now: float) -> list[Effect]:
         effects: list[Effect] = []
@@ -241,7 +238,11 @@ class Reactor:
                 return [acknowledgement]
             return [RecordSuperseded(key, worker_id, report, stdout, stderr), acknowledgement]
         if report.failure_reason is FailureReason.WORKER_LOST:
-            return [*self._give_up_on_own_word(attempt, report.detail, now), acknowledgement, *self._place()]
+            return [
+                *self._give_up_on_own_word(attempt, report.detail, now),
+                acknowledgement,
+                *assign_ready(self.state, self.config),
+            ]
         retry_delay_s = None
         if report.failure_reason is not None and not attempt.is_cancel_requested:
             retry_delay_s = self.config.retry.after_failure(
@@ -249,7 +250,7 @@ class Reactor:
             )
         self._end(attempt, retry_delay_s, now)
         record = RecordOutcome(attempt.key, worker_id, report, stdout, stderr, retry_delay_s)
-        return [record, acknowledgement, *self._place()]
+        return [record, acknowledgement, *assign_ready(self.state, self.config)]
 
     def on_attempt_rejected(
         self, worker_id: str, attempt_id: str, reason: RejectionReason, detail: str, now: float
@@ -264,7 +265,7 @@ class Reactor:
         is_passing = reason in {RejectionReason.DRAINING, RejectionReason.NO_FREE_SLOT}
         delay_s = 0.0 if is_passing else self.config.rejected_delay_s
         text = f"{reason.value}: {detail}" if detail else reason.value
-        return self._give_back(attempt, text, delay_s, now) + self._place()
+        return self._give_back(attempt, text, delay_s, now) + assign_ready(self.state, self.config)
 
     def on_cancel_requested(self, task_id: str, now: float) -> list[Effect]:
         """Have a task's live attempt killed; end it here when its worker cannot be told."""
@@ -282,7 +283,7 @@ class Reactor:
         attempt = self.state.attempts.get(key.task_id)
         if attempt and attempt.key == key:
             self.state.end_attempt(attempt)
-        return self._place()
+        return assign_ready(self.state, self.config)
 
     def _give_up_on_own_word(self, attempt: LiveAttempt, detail: str, now: float) -> list[Effect]:
         """Act on a worker's word that it could not see the command to its end.
@@ -332,7 +333,7 @@ class Reactor:
     def on_tasks_submitted(self, classes: Iterable[TaskClass]) -> list[Effect]:
         """Look at the queue again: something came that may stand before what is known."""
         self.state.classes_to_fetch.update(classes)
-        return self._fetch()
+        return fetch_head(self.state, self.config)
 
     def on_ready_fetched(self, classes: Iterable[TaskClass], tasks: Iterable[ReadyTask], limit: int) -> list[Effect]:
         """Take a fresh head of the queue for these classes and give out what fits."""
@@ -344,7 +345,7 @@ class Reactor:
             queue = self.state.queues.setdefault(task_class, ReadyQueue())
             has_more = len(ready) >= limit
             queue.replace([task for task in ready if task.task_id not in self.state.attempts], has_more=has_more)
-        return self._place()
+        return assign_ready(self.state, self.config)
 
     def on_tick(self, now: float) -> list[Effect]:
         """Let leases run out, wake tasks whose backoff is over, and look at the queue now and then."""
@@ -360,97 +361,10 @@ class Reactor:
             self.state.classes_to_fetch.add(heapq.heappop(self.state.wake_ups)[1])
         if now >= self._next_poll_at:
             self._next_poll_at = now + self.config.fallback_poll_s
-            for task_class in self._servable_classes():
+            for task_class in servable_classes(self.state):
                 if not self.state.queues.setdefault(task_class, ReadyQueue()).heap:
                     self.state.classes_to_fetch.add(task_class)
-        return effects + self._place()
-
-    def _servable_classes(self) -> set[TaskClass]:
-        """Return the classes that some worker could be given now."""
-        return {task_class for worker in self.state.workers.values() for task_class in _classes_of(worker)}
-
-    def _fetch(self) -> list[Effect]:
-        if self.state.is_fetching or self.state.is_draining:
-            return []
-        wanted = self.state.classes_to_fetch & self._servable_classes()
-        self.state.classes_to_fetch -= wanted
-        if not wanted:
-            return []
-        self.state.is_fetching = True
-        slots = sum(worker.slots for worker in self.state.workers.values())
-        return [FetchReady(frozenset(wanted), max(self.config.window_tasks, 2 * slots))]
-
-    def _place(self) -> list[Effect]:
-        """Give ready tasks to free workers, the least busy first, and ask for more where the head ran dry."""
-        if self.state.is_draining:
-            return []
-        effects: list[Effect] = []
-        free = [(_load(worker), worker.worker_id) for worker in self.state.workers.values() if worker.is_taking_work]
-        heapq.heapify(free)
-        while free:
-            worker = self.state.workers[heapq.heappop(free)[1]]
-            task = self._take_task_for(worker)
-            if task is None:
-                continue
-            effects += self._assign(task, worker)
-            if worker.is_taking_work:
-                heapq.heappush(free, (_load(worker), worker.worker_id))
-        return effects + self._fetch()
-
-    def _take_task_for(self, worker: WorkerState) -> ReadyTask | None:
-        view = worker.view()
-        best: Entry | None = None
-        for task_class in _classes_of(worker):
-            queue = self.state.queues.setdefault(task_class, ReadyQueue())
-            if not queue.heap and queue.has_more:
-                self.state.classes_to_fetch.add(task_class)
-            entry = _first_fitting(queue.heap, view)
-            if entry and (best is None or entry[0] < best[0]):
-                best = entry
-        if best is None:
-            return None
-        heap = self.state.queues[best[1].task_class].heap
-        if heap[0] is best:
-            heapq.heappop(heap)
-        else:
-            heap.remove(best)
-            heapq.heapify(heap)
-        return best[1]
-
-    def _assign(self, task: ReadyTask, worker: WorkerState) -> list[Effect]:
-        key = AttemptKey(task.task_id, task.attempt + 1)
-        self.state.start_attempt(LiveAttempt(key, task, worker.worker_id))
-        order = AssignAttempt(
-            attempt_id=key.attempt_id,
-            task_id=task.task_id,
-            command=task.command,
-            timeout_s=task.timeout_s,
-            sandbox=task.sandbox,
-            allows_network=task.network,
-            env=task.env,
-            limits=task.limits,
-        )
-        return [ClaimTask(key, worker.worker_id), Send(worker.worker_id, order, claim=key)]
-
-
-def _classes_of(worker: WorkerState) -> Iterable[TaskClass]:
-    if worker.link_id is None or worker.admission is not Admission.APPROVED or worker.is_draining:
-        return
-    for level in worker.levels:
-        yield (level, False)
-        if worker.allows_network:
-            yield (level, True)
-
-
-def _first_fitting(heap: list[Entry], view: WorkerView) -> Entry | None:
-    """Return the first task this worker can run; beyond the class only memory can stand against it."""
-    if not heap or lasting_obstacle(heap[0][1].needs, view) is None:
-        return heap[0] if heap else None
-    return min((entry for entry in heap if lasting_obstacle(entry[1].needs, view) is None), default=None)
-
-
-def _load(worker: WorkerState) -> float:
-    return len(worker.task_ids) / worker.slots
+        return effects + assign_ready(self.state, self.config)
 
 
 def _jitter(key: AttemptKey) -> float:
