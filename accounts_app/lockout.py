@@ -51,11 +51,5 @@ def forgive(username: str, address: str) -> None:
     LoginFailure.objects.filter(username=username[:_MAX_USERNAME], address=address).delete()
 
 
-def unlock(username: str) -> int:
-    """Forget the failures of a user from everywhere; return how many there were."""
-    deleted, _ = LoginFailure.objects.filter(username=username[:_MAX_USERNAME]).delete()
-    return deleted
-
-
 def _recent(username: str, address: str, now: datetime) -> QuerySet[LoginFailure]:
     return LoginFailure.objects.filter(username=username[:_MAX_USERNAME], address=address, failed_at__gt=now - WINDOW)

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 
+from accounts_app.read_only_admin import ReadOnlyAdmin
 from tasks_app import services
 from tasks_app.models import Result, Task
 
 MAX_SHOWN_COMMAND = 80
 ATTEMPT_COLUMNS = ("attempt", "worker_id", "state", "outcome", "failure_reason", "exit_code", "took", "detail")
-
-
-class ReadOnlyAdmin(admin.ModelAdmin):
-    """Rows that the engine owns: nobody adds, edits or removes them here."""
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: tasks come through REST."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: the engine owns the row."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: the record stays."""
-        return False
 
 
 def duration_text(duration_ms: int | None) -> str:
@@ -81,7 +65,6 @@ class TaskAdmin(ReadOnlyAdmin):
     list_filter = ["status", "failure_reason", "sandbox", "owner", "created_at"]
     list_select_related = ["owner"]
     list_per_page = 50
-    show_full_result_count = False
     search_fields = ["id", "name", "command"]
     ordering = ["-id"]
     actions = ["cancel_tasks", "retry_tasks"]
@@ -133,25 +116,12 @@ class TaskAdmin(ReadOnlyAdmin):
     @admin.action(description="Cancel the selected tasks", permissions=["view"])
     def cancel_tasks(self, request: HttpRequest, tasks: QuerySet[Task]) -> None:
         """Cancel what has not ended."""
-        self._each(request, tasks, services.cancel, "cancelled")
+        self.apply_to_each(request, tasks, services.cancel, services.NotPossible, "cancelled")
 
     @admin.action(description="Retry the selected tasks", permissions=["view"])
     def retry_tasks(self, request: HttpRequest, tasks: QuerySet[Task]) -> None:
         """Queue again what has ended."""
-        self._each(request, tasks, services.retry, "queued again")
-
-    def _each(
-        self, request: HttpRequest, tasks: QuerySet[Task], service: Callable[[Task, Any], Task], done: str
-    ) -> None:
-        count = 0
-        for task in tasks:
-            try:
-                service(task, request.user)
-                count += 1
-            except services.NotPossible as error:
-                self.message_user(request, f"{task}: {error}", messages.WARNING)
-        if count:
-            self.message_user(request, f"{count} task{'s' if count != 1 else ''} {done}.")
+        self.apply_to_each(request, tasks, services.retry, services.NotPossible, "queued again")
 
 
 @admin.register(Result)
@@ -164,7 +134,6 @@ class ResultAdmin(ReadOnlyAdmin):
     ]  # fmt: skip
     list_filter = ["state", "outcome", "failure_reason", "sandbox_level", "is_superseded"]
     list_per_page = 50
-    show_full_result_count = False
     search_fields = ["attempt_id", "worker_id", "detail"]
     ordering = ["-attempt_id"]
     exclude = ["stdout", "stderr"]

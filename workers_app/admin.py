@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.timesince import timesince
 
+from accounts_app.read_only_admin import ReadOnlyAdmin
 from workers_app import services
 from workers_app.models import JoinToken, Worker
 from workers_app.selectors import worker_status
 
 
 @admin.register(Worker)
-class WorkerAdmin(admin.ModelAdmin):
-    """Machines and their place on the whitelist."""
+class WorkerAdmin(ReadOnlyAdmin):
+    """Machines and their place on the whitelist. They join by token; a revoked key must stay known."""
 
     list_display = [
         "name", "state", "slots", "load", "memory", "sandbox_levels", "address", "seen", "software_version",
@@ -28,18 +28,6 @@ class WorkerAdmin(admin.ModelAdmin):
     list_filter = ["admission", "is_connected", "is_draining"]
     search_fields = ["name", "id", "address", "public_key_sha256"]
     actions = ["approve_workers", "suspend_workers", "revoke_workers", "drain_workers", "resume_workers"]
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: machines join by token."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: the actions change a worker, each with its audit entry."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: a revoked key must stay known."""
-        return False
 
     @admin.display(ordering="admission")
     def state(self, worker: Worker) -> str:
@@ -74,40 +62,27 @@ class WorkerAdmin(admin.ModelAdmin):
     @admin.action(description="Approve: give them tasks", permissions=["view"])
     def approve_workers(self, request: HttpRequest, workers: QuerySet[Worker]) -> None:
         """Approve."""
-        self._each(request, workers, services.approve, "approved")
+        self.apply_to_each(request, workers, services.approve, services.StepNotAllowed, "approved")
 
     @admin.action(description="Suspend: take their tasks away until approved again", permissions=["view"])
     def suspend_workers(self, request: HttpRequest, workers: QuerySet[Worker]) -> None:
         """Suspend."""
-        self._each(request, workers, services.suspend, "suspended")
+        self.apply_to_each(request, workers, services.suspend, services.StepNotAllowed, "suspended")
 
     @admin.action(description="Revoke: shut their keys out for ever", permissions=["view"])
     def revoke_workers(self, request: HttpRequest, workers: QuerySet[Worker]) -> None:
         """Revoke."""
-        self._each(request, workers, services.revoke, "revoked")
+        self.apply_to_each(request, workers, services.revoke, services.StepNotAllowed, "revoked")
 
     @admin.action(description="Drain: let them finish and give them nothing new", permissions=["view"])
     def drain_workers(self, request: HttpRequest, workers: QuerySet[Worker]) -> None:
         """Drain."""
-        self._each(request, workers, services.drain, "draining")
+        self.apply_to_each(request, workers, services.drain, services.StepNotAllowed, "draining")
 
     @admin.action(description="Resume: give drained workers tasks again", permissions=["view"])
     def resume_workers(self, request: HttpRequest, workers: QuerySet[Worker]) -> None:
         """Resume."""
-        self._each(request, workers, services.resume, "resumed")
-
-    def _each(
-        self, request: HttpRequest, workers: QuerySet[Worker], service: Callable[[Worker, Any], Worker], done: str
-    ) -> None:
-        count = 0
-        for worker in workers:
-            try:
-                service(worker, request.user)
-                count += 1
-            except services.StepNotAllowed as error:
-                self.message_user(request, f"{worker}: {error}", messages.WARNING)
-        if count:
-            self.message_user(request, f"{count} worker{'s' if count != 1 else ''} {done}.")
+        self.apply_to_each(request, workers, services.resume, services.StepNotAllowed, "resumed")
 
 
 class JoinTokenForm(forms.Form):
@@ -119,7 +94,7 @@ class JoinTokenForm(forms.Form):
 
 
 @admin.register(JoinToken)
-class JoinTokenAdmin(admin.ModelAdmin):
+class JoinTokenAdmin(ReadOnlyAdmin):
     """Join tokens; the text of one is shown once, when it is made."""
 
     list_display = ["token_id", "uses_left", "uses_allowed", "auto_approve", "created_at", "expires_at"]
@@ -127,13 +102,9 @@ class JoinTokenAdmin(admin.ModelAdmin):
     search_fields = ["token_id"]
     exclude = ["secret_sha256"]
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: a token is what it was made as."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: the record stays; a token ends by itself."""
-        return False
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Let those who may make tokens make one; our own page does it."""
+        return admin.ModelAdmin.has_add_permission(self, request)
 
     def get_urls(self) -> list[URLPattern]:
         """Put our own page in the place of the add form."""
