@@ -231,12 +231,19 @@ async def _beacon(prepared: Prepared) -> AsyncIterator[None]:
         ca_digest_short=identity.ca_digest(prepared.cluster.ca_certificate).hex()[:8],
     )
     beacon = Beacon(announcement, options.bind)
+    # Beside the rest: making sure that the name is free takes a second in which work can begin.
+    starting = asyncio.create_task(_announce(beacon))
+    try:
+        yield
+    finally:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await beacon.stop()
+
+
+async def _announce(beacon: Beacon) -> None:
     try:
         addresses = await beacon.start()
         logger.info("Announced by mDNS on %s", ", ".join(addresses))
     except Exception as error:  # noqa: BLE001 - zeroconf raises many kinds; the LAN hint is optional
         logger.warning("Cannot announce by mDNS (%s); give workers --dispatcher-addr", error)
-    try:
-        yield
-    finally:
-        await beacon.stop()

@@ -39,4 +39,7 @@ class HealthView(APIView):
             "version": settings.OCTASKLY_VERSION,
             "uptime_seconds": int(time.monotonic() - settings.OCTASKLY_STARTED_AT_MONOTONIC),
         }
-        return Response(body, status=200 if is_accepting else 503)
+        response = Response(body, status=200 if is_accepting else 503)
+        # Django would log each 503 as an error: whoever asks every second knows, and the cause is logged where it is.
+        response._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001
+        return response
