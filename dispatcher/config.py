@@ -14,7 +14,5 @@ class ShellConfig:
     cluster_id: str
     bind: str = "0.0.0.0"  # noqa: S104 - other machines are to reach it; peers prove themselves
     port: int = DEFAULT_PORT
-    announces_mdns: bool = True
-    max_links: int = 10_000
     max_unauthenticated_links: int = 256
     """Beyond this new connections are dropped at once, so that half-open floods cannot exhaust memory."""

@@ -1,12 +1,10 @@
-"""What can go wrong between two peers. Two questions settle a class: can a retry help, whose fault is it."""
+"""What can go wrong between two peers. Of all these only a lost link can be mended by trying again."""
 
 from __future__ import annotations
 
 
 class WireError(Exception):
     """Base of all protocol errors."""
-
-    can_retry = False
 
 
 class FrameTooLarge(WireError):
@@ -39,5 +37,3 @@ class WrongCipher(WireError):
 
 class LinkLost(WireError):
     """The connection ended; a new one may succeed."""
-
-    can_retry = True

@@ -24,9 +24,6 @@ MAX_OUTPUT_BYTES: Final = 1 << 20
 
 MAX_COMMAND_BYTES: Final = 65_536
 
-MAX_DEPTH: Final = 32
-"""Nesting allowed in a decoded message."""
-
 HEARTBEAT_INTERVAL_S: Final = 5.0
 LEASE_S: Final = 30.0
 """Silence after which an attempt's state is unknown: six missed heartbeats."""

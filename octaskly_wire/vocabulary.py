@@ -77,11 +77,7 @@ class RefusalCode(StrEnum):
 
     PROTOCOL_VERSION = "protocol_version"
     BAD_TOKEN = "bad_token"  # noqa: S105 - a reason, not a secret
-    BAD_REQUEST = "bad_request"
     NOT_ENROLLED = "not_enrolled"
     BAD_PROOF = "bad_proof"
-    SUSPENDED = "suspended"
     REVOKED = "revoked"
-    REPLACED = "replaced"
     SHUTTING_DOWN = "shutting_down"
-    TOO_MANY = "too_many"

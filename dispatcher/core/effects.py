@@ -5,7 +5,7 @@ Records are committed in one transaction before anything that follows them is se
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from dispatcher.core.placement import TaskNeeds
 from octaskly_wire.messages import Limits, OutcomeReport, ToWorker
@@ -156,14 +156,3 @@ class FetchReady:
 
 
 Effect = Record | Send | CloseLink | FetchReady
-
-
-@dataclass(slots=True)
-class Effects:
-    """Collects effects in order."""
-
-    items: list[Effect] = field(default_factory=list)
-
-    def add(self, effect: Effect) -> None:
-        """Append one."""
-        self.items.append(effect)

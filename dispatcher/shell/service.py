@@ -80,11 +80,6 @@ class DispatcherService:
         self._vitals: dict[str, Vitals] = {}
         self._failure: BaseException | None = None
 
-    @property
-    def linked_workers(self) -> int:
-        """Return how many workers are linked."""
-        return len(self._links)
-
     async def run(self) -> None:
         """Recover, then work until cancelled. Raises when the store fails for good."""
         recovered = await self._writer.call(self._store.recover)

@@ -310,7 +310,7 @@ def test_a_revoked_worker_leaves():
 def test_a_final_refusal_ends_the_worker_and_another_only_the_link():
     """The dispatcher knows which."""
     assert isinstance(reactor.on_refused(Refused(RefusalCode.REVOKED, "", is_final=True))[0], LeaveForGood)
-    assert isinstance(reactor.on_refused(Refused(RefusalCode.TOO_MANY, "", is_final=False))[0], CloseLink)
+    assert isinstance(reactor.on_refused(Refused(RefusalCode.SHUTTING_DOWN, "", is_final=False))[0], CloseLink)
 
 
 def test_much_output_goes_ahead_in_chunks_and_little_rides_along():

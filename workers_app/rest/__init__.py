@@ -1,1 +1,0 @@
-"""REST routes of workers and join tokens."""
