@@ -63,12 +63,12 @@ def _prepare(options: DispatcherOptions) -> Prepared:
     try:
         api_socket = web_server.open_listening_socket(options.api_host, options.api_port)
     except OSError as error:
-        message = web_server.port_error(error, "--api-port", options.api_host, options.api_port)
+        message = web_server.listening_error(error, "--api-port", "--api-host", options.api_host, options.api_port)
         raise ConfigurationError(message) from error
     try:
         web_server.open_listening_socket(options.bind, options.port).close()
     except OSError as error:
-        message = web_server.port_error(error, "--port", options.bind, options.port)
+        message = web_server.listening_error(error, "--port", "--bind", options.bind, options.port)
         raise ConfigurationError(message) from error
     prepare_database(options.db_path)
     try:

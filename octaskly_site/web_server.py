@@ -26,11 +26,12 @@ def open_listening_socket(host: str, port: int) -> socket.socket:
     return listening
 
 
-def port_error(error: OSError, what: str, host: str, port: int) -> str:
+def listening_error(error: OSError, port_flag: str, host_flag: str, host: str, port: int) -> str:
     """Return one line that says why an address cannot be listened on."""
     if error.errno == errno.EADDRINUSE:
-        return f"{what}: port {port} on {host} is already in use"
-    return f"{what}: cannot listen on {host}:{port}: {error.strerror or error}"
+        return f"{port_flag}: port {port} on {host} is already in use"
+    flag = port_flag if error.errno == errno.EACCES else host_flag
+    return f"{flag}: cannot listen on {host}:{port}: {error.strerror or error}"
 
 
 def run(application: Any, listening: socket.socket, main: Callable[[], Awaitable[int]]) -> int:
