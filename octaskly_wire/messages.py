@@ -200,6 +200,16 @@ class DrainStarted(Message, frozen=True):
     """The worker was told to stop: it finishes what runs and takes nothing new."""
 
 
+class WorkPaused(Message, frozen=True):
+    """The worker takes nothing new until WorkResumed, because its disk is full; what runs goes on."""
+
+    detail: Annotated[LongText, msgspec.Meta(min_length=1)]
+
+
+class WorkResumed(Message, frozen=True):
+    """The reason of WorkPaused is gone."""
+
+
 # --- to the worker ---------------------------------------------------------------------------------
 
 
@@ -268,6 +278,13 @@ class AcknowledgeOutcome(Message, frozen=True):
     attempt_id: Identifier
 
 
+class OutcomeRefused(Message, frozen=True):
+    """Another outcome of the same attempt is on record and this one says otherwise: forget it, and raise the alarm."""
+
+    attempt_id: Identifier
+    detail: LongText
+
+
 class HeartbeatAck(Message, frozen=True):
     """Echo of a heartbeat: the dispatcher lives."""
 
@@ -301,6 +318,8 @@ FromWorker = (
     | AttemptFinished
     | AttemptRejected
     | DrainStarted
+    | WorkPaused
+    | WorkResumed
 )
 
 ToWorker = (
@@ -312,6 +331,7 @@ ToWorker = (
     | AssignAttempt
     | CancelAttempt
     | AcknowledgeOutcome
+    | OutcomeRefused
     | HeartbeatAck
     | AdmissionChanged
     | Drain

@@ -35,12 +35,15 @@ from octaskly_wire.messages import (
     Heartbeat,
     HeartbeatAck,
     Hello,
+    OutcomeRefused,
     OutputChunk,
     Refused,
     Register,
     Resume,
     ToWorker,
     Welcome,
+    WorkPaused,
+    WorkResumed,
 )
 
 
@@ -58,15 +61,18 @@ _FROM_WORKER: Final[dict[Phase, tuple[type, ...]]] = {
     Phase.GREETING: (FetchCa, Enrol, Hello),
     Phase.PROVING: (Auth,),
     Phase.REGISTERING: (Register,),
-    Phase.OPEN: (Heartbeat, AttemptStarted, OutputChunk, AttemptFinished, AttemptRejected, DrainStarted),
+    Phase.OPEN: (
+        Heartbeat, AttemptStarted, OutputChunk, AttemptFinished, AttemptRejected, DrainStarted, WorkPaused, WorkResumed,
+    ),
     Phase.OVER: (),
-}
+}  # fmt: skip
 
 _TO_WORKER: Final[dict[Phase, tuple[type, ...]]] = {
     Phase.GREETING: (CaBundle, Enrolled, Challenge, Refused),
     Phase.PROVING: (Welcome, Refused),
     Phase.OPEN: (
-        AssignAttempt, CancelAttempt, AcknowledgeOutcome, HeartbeatAck, AdmissionChanged, Drain, Resume, Refused,
+        AssignAttempt, CancelAttempt, AcknowledgeOutcome, OutcomeRefused, HeartbeatAck, AdmissionChanged, Drain, Resume,
+        Refused,
     ),
     Phase.OVER: (),
 }  # fmt: skip

@@ -56,6 +56,7 @@ class RejectionReason(StrEnum):
     SANDBOX_UNAVAILABLE = "sandbox_unavailable"
     NETWORK_NOT_ALLOWED = "network_not_allowed"
     WORKSPACE_FAILED = "workspace_failed"
+    DISK_FULL = "disk_full"
 
 
 class HeldPhase(StrEnum):

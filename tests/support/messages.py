@@ -54,6 +54,8 @@ FROM_WORKER: list[m.FromWorker] = [
     m.AttemptFinished(attempt_id="t1.2", report=_REPORT),
     m.AttemptRejected(attempt_id="t1.2", reason=RejectionReason.SANDBOX_UNAVAILABLE, detail="prctl failed"),
     m.DrainStarted(),
+    m.WorkPaused(detail="12 MB free in the state folder, 200 MB are kept free"),
+    m.WorkResumed(),
 ]
 
 TO_WORKER: list[m.ToWorker] = [
@@ -74,6 +76,7 @@ TO_WORKER: list[m.ToWorker] = [
     ),
     m.CancelAttempt(attempt_id="t1.2", discard=True),
     m.AcknowledgeOutcome(attempt_id="t1.2"),
+    m.OutcomeRefused(attempt_id="t1.2", detail="exit code 1 came after exit code 0"),
     m.HeartbeatAck(sequence=7),
     m.AdmissionChanged(admission=Admission.SUSPENDED, detail="disk is failing"),
     m.Drain(),
