@@ -15,10 +15,11 @@ from dispatcher.core.effects import (
     RecordOutcome,
     RecordStarted,
     RecordSuperseded,
+    SuspendWorker,
     TaskClass,
 )
+from dispatcher.core.events import RecoveredAttempt
 from dispatcher.core.placement import Explanation, TaskNeeds, WorkerView, explain_waiting
-from dispatcher.core.reactor import RecoveredAttempt
 from octaskly_wire.messages import Register, Vitals
 from octaskly_wire.vocabulary import Admission, RefusalCode
 
@@ -36,6 +37,7 @@ __all__ = [
     "RecoveredAttempt",
     "Store",
     "StoreUnavailable",
+    "SuspendWorker",
     "TaskClass",
     "TaskNeeds",
     "WhitelistEntry",
@@ -43,6 +45,7 @@ __all__ = [
     "WorkerConnected",
     "WorkerDisconnected",
     "WorkerDrainStarted",
+    "WorkerPaused",
     "WorkerRefused",
     "WorkerSeen",
     "WorkerView",
@@ -112,6 +115,14 @@ class WorkerDrainStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerPaused:
+    """Record: the worker takes nothing new for now; an empty detail says that it does again."""
+
+    worker_id: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerDisconnected:
     """Record: the worker's link ended."""
 
@@ -129,7 +140,9 @@ class WorkerRefused:
     detail: str
 
 
-StoreRecord = Record | WorkerConnected | WorkerSeen | WorkerDrainStarted | WorkerDisconnected | WorkerRefused
+StoreRecord = (
+    Record | WorkerConnected | WorkerSeen | WorkerDrainStarted | WorkerPaused | WorkerDisconnected | WorkerRefused
+)
 
 
 class Store(Protocol):
@@ -142,7 +155,11 @@ class Store(Protocol):
         """Mark all workers as not connected and return the attempts that were live."""
 
     def commit(self, records: Sequence[StoreRecord]) -> frozenset[AttemptKey]:
-        """Write all records in one transaction, in order; return the claims that were refused."""
+        """Write all records in one transaction, in order; return the attempts whose record was refused.
+
+        Refused are claims of tasks that changed meanwhile, and superseded outcomes that contradict the one on
+        record or come from a worker that the attempt was not given to.
+        """
 
     def fetch_ready(self, classes: Iterable[TaskClass], limit: int) -> list[ReadyTask]:
         """Return for each class up to `limit` tasks from the head of its queue, best first."""

@@ -135,6 +135,9 @@ class Result(models.Model):
     # Last, so that reading the columns above does not walk the overflow pages of these.
     stdout = models.BinaryField(default=b"")
     stderr = models.BinaryField(default=b"")
+    outcome_sha256 = models.CharField(
+        max_length=64, blank=True, default="", help_text="digest of the outcome as its worker told it, empty before"
+    )
 
     class Meta:
         db_table = "results"

@@ -85,6 +85,7 @@ def worker_views() -> list[WorkerView]:
             memory_mb=worker.memory_total_bytes >> 20,
             slots=worker.slots,
             live_attempts=live.get(worker.id, 0),
+            pause_reason=worker.pause_reason,
         )
         for worker in Worker.objects.exclude(admission=Admission.REVOKED.value)
     ]

@@ -7,15 +7,32 @@ from datetime import datetime
 import msgspec
 
 from audit_app.trail import AuditEvent
-from dispatcher.ports import WorkerConnected, WorkerDisconnected, WorkerDrainStarted, WorkerRefused, WorkerSeen
+from dispatcher.ports import (
+    SuspendWorker,
+    WorkerConnected,
+    WorkerDisconnected,
+    WorkerDrainStarted,
+    WorkerPaused,
+    WorkerRefused,
+    WorkerSeen,
+)
+from octaskly_wire.vocabulary import Admission
 from workers_app.models import Worker
 
-EngineRecord = WorkerConnected | WorkerSeen | WorkerDrainStarted | WorkerDisconnected | WorkerRefused
+EngineRecord = (
+    WorkerConnected
+    | WorkerSeen
+    | WorkerDrainStarted
+    | WorkerPaused
+    | WorkerDisconnected
+    | WorkerRefused
+    | SuspendWorker
+)
 
 
 def mark_all_disconnected() -> None:
     """Forget the links of a dispatcher that stopped."""
-    Worker.objects.filter(is_connected=True).update(is_connected=False, has_begun_drain=False)
+    Worker.objects.filter(is_connected=True).update(is_connected=False, has_begun_drain=False, pause_reason="")
 
 
 def write(item: EngineRecord, now: datetime) -> list[AuditEvent]:
@@ -27,6 +44,7 @@ def write(item: EngineRecord, now: datetime) -> list[AuditEvent]:
                 name=registration.name,
                 is_connected=True,
                 has_begun_drain=registration.is_draining,
+                pause_reason="",
                 connected_at=now,
                 last_seen_at=now,
                 boot_id=item.boot_id,
@@ -48,8 +66,18 @@ def write(item: EngineRecord, now: datetime) -> list[AuditEvent]:
         case WorkerDrainStarted():
             Worker.objects.filter(id=item.worker_id).update(has_begun_drain=True)
             return [AuditEvent("worker_draining", "engine", item.worker_id, "", {"by": "the worker itself"})]
+        case WorkerPaused():
+            Worker.objects.filter(id=item.worker_id).update(pause_reason=item.detail)
+            event_type = "worker_paused" if item.detail else "worker_unpaused"
+            return [AuditEvent(event_type, "engine", item.worker_id, "", {"detail": item.detail})]
+        case SuspendWorker():
+            approved = Worker.objects.filter(id=item.worker_id, admission=Admission.APPROVED.value)
+            if not approved.update(admission=Admission.SUSPENDED.value, admission_reason=item.reason[:255]):
+                return []
+            details = {"from": Admission.APPROVED.value, "reason": item.reason}
+            return [AuditEvent("worker_suspended", "engine", item.worker_id, "", details)]
         case WorkerDisconnected():
-            Worker.objects.filter(id=item.worker_id).update(is_connected=False, has_begun_drain=False)
+            Worker.objects.filter(id=item.worker_id).update(is_connected=False, has_begun_drain=False, pause_reason="")
             return [AuditEvent("worker_disconnected", "engine", item.worker_id, "", {"detail": item.detail})]
         case WorkerRefused():
             details = {"address": item.address, "code": item.code.value, "detail": item.detail}

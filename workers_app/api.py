@@ -30,8 +30,8 @@ class WorkerSerializer(serializers.ModelSerializer[Worker]):
     class Meta:
         model = Worker
         fields: ClassVar = [
-            "id", "name", "status", "admission", "admission_reason", "is_connected", "is_draining", "slots",
-            "cpu_count", "memory_total_bytes", "allows_network", "levels", "vitals", "platform",
+            "id", "name", "status", "admission", "admission_reason", "is_connected", "is_draining", "pause_reason",
+            "slots", "cpu_count", "memory_total_bytes", "allows_network", "levels", "vitals", "platform",
             "software_version", "address", "transport", "public_key_sha256", "created_at", "approved_at",
             "connected_at", "last_seen_at", "certificate_expires_at",
         ]  # fmt: skip
@@ -42,7 +42,7 @@ class WorkerSerializer(serializers.ModelSerializer[Worker]):
         return is_draining(worker)
 
     def get_status(self, worker: Worker) -> str:
-        """Return connected, disconnected, draining, pending, suspended or revoked."""
+        """Return connected, disconnected, draining, paused, pending, suspended or revoked."""
         return worker_status(worker)
 
 

@@ -73,6 +73,9 @@ class Worker(models.Model):
     # Owned by the engine.
     is_connected = models.BooleanField(default=False)
     has_begun_drain = models.BooleanField(default=False, help_text="the worker itself said that it stops")
+    pause_reason = models.CharField(
+        max_length=4096, blank=True, default="", help_text="why the worker itself takes nothing new for now"
+    )
     connected_at = models.DateTimeField(null=True, blank=True)
     last_seen_at = models.DateTimeField(null=True, blank=True)
     boot_id = models.CharField(max_length=64, blank=True, default="")

@@ -17,4 +17,6 @@ def worker_status(worker: Worker) -> str:
         return worker.admission
     if not worker.is_connected:
         return "disconnected"
-    return "draining" if is_draining(worker) else "connected"
+    if is_draining(worker):
+        return "draining"
+    return "paused" if worker.pause_reason else "connected"

@@ -21,4 +21,17 @@ class EngineConfig:
     """How often an idle cluster looks at the queue unasked: a lost wake-up costs this, not a hung task."""
     rejected_delay_s: float = 5.0
     """Pause for a task that a worker could not even start."""
+    max_worker_failures: int = 5
+    """Infrastructure failures of one worker within the window after which it is suspended."""
+    worker_failure_window_s: float = 600.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+
+    @property
+    def tick_s(self) -> float:
+        """Return how often the clock event is due."""
+        return min(0.5, self.lease_s / 4)
+
+    @property
+    def stall_s(self) -> float:
+        """Return the time between two ticks beyond which we ourselves stood still, so that nobody's silence counts."""
+        return self.lease_s / 2

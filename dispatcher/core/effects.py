@@ -115,7 +115,10 @@ class RecordGivenUp:
 
 @dataclass(frozen=True, slots=True)
 class RecordSuperseded:
-    """An outcome came for an attempt that was given up: kept on the attempt, never on the task."""
+    """An outcome came for an attempt that is not live: kept on the attempt, never on the task.
+
+    Refused by the store when it contradicts the outcome on record, or the attempt is not this worker's.
+    """
 
     key: AttemptKey
     worker_id: str
@@ -124,7 +127,15 @@ class RecordSuperseded:
     stderr: bytes
 
 
-Record = ClaimTask | RecordStarted | RecordOutcome | RecordGivenUp | RecordSuperseded
+@dataclass(frozen=True, slots=True)
+class SuspendWorker:
+    """Take an approved worker out of service until somebody approves it again."""
+
+    worker_id: str
+    reason: str
+
+
+Record = ClaimTask | RecordStarted | RecordOutcome | RecordGivenUp | RecordSuperseded | SuspendWorker
 
 
 # --- everything else -------------------------------------------------------------------------------
@@ -132,11 +143,15 @@ Record = ClaimTask | RecordStarted | RecordOutcome | RecordGivenUp | RecordSuper
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a message to a worker, if it is still linked. With `claim`, only if that claim was granted."""
+    """Send a message over the link it was decided for; on a later link of the worker it would be out of place.
+
+    With `unless_refused`, only if the store did not refuse the record of that attempt before it.
+    """
 
     worker_id: str
+    link_id: int
     message: ToWorker
-    claim: AttemptKey | None = None
+    unless_refused: AttemptKey | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,8 @@ class WorkerView:
     memory_mb: int
     slots: int
     live_attempts: int
+    pause_reason: str = ""
+    """Why it takes nothing new for now by its own word, empty when it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ def passing_obstacle(worker: WorkerView) -> str | None:
         return "is not connected"
     if worker.is_draining:
         return "is draining"
+    if worker.pause_reason:
+        return f"takes nothing new for now: {worker.pause_reason}"
     if worker.live_attempts >= worker.slots:
         return f"has no free slot ({worker.live_attempts} of {worker.slots} in use)"
     return None

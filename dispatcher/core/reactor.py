@@ -4,30 +4,29 @@ Theory of operation. A task in the head of the queue is claimed for a worker wit
 an attempt, whose id (task id and number) fences everything said about it later. An attempt ends by the
 worker's report, by the worker handing it back, by loss of the worker (silent for lease plus grace, or back
 with a new boot id), or by fencing (suspended, revoked). Whatever comes for an attempt that has ended is
-recorded as superseded and acknowledged, so that the worker can forget it.
+recorded as superseded and acknowledged, so that the worker can forget it; the store refuses it when it
+contradicts the outcome on record.
 """
 
 from __future__ import annotations
 
 import heapq
-import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from dispatcher.core.assignment import assign_ready, fetch_head, servable_classes
+from dispatcher.core.assignment import assign_ready, fetch_head, fill_worker
 from dispatcher.core.config import EngineConfig
 from dispatcher.core.effects import (
     AttemptKey,
     CloseLink,
     Effect,
     ReadyTask,
-    RecordGivenUp,
     RecordOutcome,
     RecordStarted,
     RecordSuperseded,
-    Send,
     TaskClass,
 )
+from dispatcher.core.endings import charge, end, give_back, jitter, lose
+from dispatcher.core.events import RecoveredAttempt, WorkerJoined
 from dispatcher.core.state import DispatcherState, LiveAttempt, ReadyQueue, WorkerState
 from octaskly_wire.messages import (
     AcknowledgeOutcome,
@@ -35,40 +34,18 @@ from octaskly_wire.messages import (
     CancelAttempt,
     Drain,
     HeldAttempt,
+    OutcomeRefused,
     OutcomeReport,
     Refused,
     Resume,
 )
-from octaskly_wire.vocabulary import Admission, FailureReason, HeldPhase, RefusalCode, RejectionReason, SandboxLevel
+from octaskly_wire.vocabulary import Admission, FailureReason, HeldPhase, RefusalCode, RejectionReason
 
+PASSING_REJECTIONS = frozenset({RejectionReason.DRAINING, RejectionReason.NO_FREE_SLOT, RejectionReason.DISK_FULL})
+"""The worker is fine and says so: another takes the task at once."""
 
-@dataclass(frozen=True, slots=True)
-class WorkerJoined:
-    """A worker's session stands and it has registered."""
-
-    worker_id: str
-    link_id: int
-    boot_id: str
-    name: str
-    slots: int
-    levels: frozenset[SandboxLevel]
-    allows_network: bool
-    memory_mb: int
-    admission: Admission
-    is_draining: bool
-    has_begun_drain: bool = False
-    held: tuple[HeldAttempt, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RecoveredAttempt:
-    """A live attempt found in the database at start."""
-
-    task: ReadyTask
-    number: int
-    worker_id: str
-    is_started: bool
-    is_cancel_requested: bool
+FAULTY_REJECTIONS = frozenset({RejectionReason.SANDBOX_UNAVAILABLE, RejectionReason.WORKSPACE_FAILED})
+"""The worker broke a promise that it made when it registered."""
 
 
 class Reactor:
@@ -78,6 +55,7 @@ class Reactor:
         self.config = config
         self.state = DispatcherState()
         self._next_poll_at = 0.0
+        self._ticked_at: float | None = None
 
     # --- start and end -----------------------------------------------------------------------------
 
@@ -85,7 +63,7 @@ class Reactor:
         """Take over what ran when the last dispatcher stopped; every lease starts afresh."""
         for recovered in attempts:
             if recovered.worker_id not in self.state.workers:
-                self.state.workers[recovered.worker_id] = _absent_worker(recovered.worker_id, now)
+                self.state.workers[recovered.worker_id] = _absent_worker(recovered, now)
             self.state.start_attempt(
                 LiveAttempt(
                     AttemptKey(recovered.task.task_id, recovered.number),
@@ -110,6 +88,7 @@ class Reactor:
         before = self.state.workers.get(joined.worker_id)
         if before and before.link_id is not None:
             effects.append(CloseLink(joined.worker_id, before.link_id))
+            before.link_id = None  # Its entry among the free workers is void.
         worker = WorkerState(
             worker_id=joined.worker_id,
             name=joined.name,
@@ -126,11 +105,12 @@ class Reactor:
             task_ids=before.task_ids if before else set(),
         )
         self.state.workers[joined.worker_id] = worker
+        self.state.on_service_changed()
         if worker.is_draining:
-            effects.append(Send(worker.worker_id, Drain()))
-        has_restarted = before is not None and before.boot_id not in {"", joined.boot_id}
+            effects += worker.tell(Drain())
+        has_restarted = before is not None and before.boot_id != joined.boot_id
         effects += self._settle_held(worker, joined.held, has_restarted=has_restarted, now=now)
-        return effects + assign_ready(self.state, self.config)
+        return effects + fill_worker(self.state, self.config, worker)
 
     def _settle_held(
         self, worker: WorkerState, held: Iterable[HeldAttempt], *, has_restarted: bool, now: float
@@ -142,21 +122,21 @@ class Reactor:
             attempt = self.state.find_attempt(item.attempt_id, worker.worker_id)
             if attempt is None:
                 if item.phase is HeldPhase.RUNNING:
-                    effects.append(Send(worker.worker_id, CancelAttempt(attempt_id=item.attempt_id, discard=True)))
+                    effects += worker.tell(CancelAttempt(attempt_id=item.attempt_id, discard=True))
                 continue
             if item.phase is HeldPhase.RUNNING:
                 effects += self._mark_started(attempt)
                 if attempt.is_cancel_requested:
-                    effects.append(Send(worker.worker_id, CancelAttempt(attempt_id=item.attempt_id)))
+                    effects += worker.tell(CancelAttempt(attempt_id=item.attempt_id))
         for task_id in sorted(worker.task_ids):
             attempt = self.state.attempts[task_id]
             if attempt.key.attempt_id in held_ids:
                 continue
             if has_restarted or attempt.is_started:
-                effects += self._lose(attempt, "the worker came back without it", now)
+                effects += lose(self.state, self.config, attempt, "the worker came back without it", now)
             else:
                 # The order to run it was lost with the old link: nobody is to blame.
-                effects += self._give_back(attempt, "the order did not reach the worker", 0.0, now)
+                effects += give_back(self.state, attempt, "the order did not reach the worker", 0.0, now)
         return effects
 
     def on_link_lost(self, worker_id: str, link_id: int) -> list[Effect]:
@@ -164,8 +144,8 @@ class Reactor:
         worker = self.state.workers.get(worker_id)
         if worker and worker.link_id == link_id:
             worker.link_id = None
-            if not worker.task_ids:
-                del self.state.workers[worker_id]
+            self.state.forget_if_gone(worker)
+            self.state.on_service_changed()
         return []
 
     def on_heartbeat(self, worker_id: str, now: float) -> list[Effect]:
@@ -180,7 +160,17 @@ class Reactor:
         worker = self.state.workers.get(worker_id)
         if worker:
             worker.has_begun_drain = True
+            self.state.on_service_changed()
         return []
+
+    def on_work_paused(self, worker_id: str, detail: str) -> list[Effect]:
+        """Give a worker nothing new that says it can take nothing for now; empty detail ends that."""
+        worker = self.state.workers.get(worker_id)
+        if worker is None:
+            return []
+        worker.pause_reason = detail
+        self.state.on_service_changed()
+        return fill_worker(self.state, self.config, worker)
 
     def on_admission_changed(
         self, worker_id: str, admission: Admission, *, is_draining: bool, detail: str, now: float
@@ -192,23 +182,24 @@ class Reactor:
         effects: list[Effect] = []
         if worker.is_draining != is_draining:
             worker.is_draining = is_draining
-            effects.append(Send(worker_id, Drain() if is_draining else Resume()))
+            effects += worker.tell(Drain() if is_draining else Resume())
         if worker.admission is not admission:
             worker.admission = admission
-            effects.append(Send(worker_id, AdmissionChanged(admission=admission, detail=detail)))
+            effects += worker.tell(AdmissionChanged(admission=admission, detail=detail))
             if admission is not Admission.APPROVED:
                 effects += self._fence(worker, f"the worker was {admission.value}", now)
             if admission is Admission.REVOKED and worker.link_id is not None:
                 refusal = Refused(code=RefusalCode.REVOKED, detail=detail or "revoked", is_final=True)
-                effects += [Send(worker_id, refusal), CloseLink(worker_id, worker.link_id)]
-        return effects + assign_ready(self.state, self.config)
+                effects += [*worker.tell(refusal), CloseLink(worker_id, worker.link_id)]
+        self.state.on_service_changed()
+        return effects + fill_worker(self.state, self.config, worker)
 
     def _fence(self, worker: WorkerState, detail: str, now: float) -> list[Effect]:
         effects: list[Effect] = []
         for task_id in sorted(worker.task_ids):
             attempt = self.state.attempts[task_id]
-            effects.append(Send(worker.worker_id, CancelAttempt(attempt_id=attempt.key.attempt_id, discard=True)))
-            effects += self._give_back(attempt, detail, 0.0, now)
+            effects += worker.tell(CancelAttempt(attempt_id=attempt.key.attempt_id, discard=True))
+            effects += give_back(self.state, attempt, detail, 0.0, now)
         return effects
 
     # --- attempts ----------------------------------------------------------------------------------
@@ -216,9 +207,10 @@ class Reactor:
     def on_attempt_started(self, worker_id: str, attempt_id: str) -> list[Effect]:
         """Note that the command runs, or have it killed when nobody waits for it any more."""
         attempt = self.state.find_attempt(attempt_id, worker_id)
-        if attempt is None:
-            return [Send(worker_id, CancelAttempt(attempt_id=attempt_id, discard=True))]
-        return self._mark_started(attempt)
+        if attempt is not None:
+            return self._mark_started(attempt)
+        worker = self.state.workers.get(worker_id)
+        return worker.tell(CancelAttempt(attempt_id=attempt_id, discard=True)) if worker else []
 
     def _mark_started(self, attempt: LiveAttempt) -> list[Effect]:
         if attempt.is_started:
@@ -229,28 +221,35 @@ class Reactor:
     def on_attempt_finished(
         self, worker_id: str, attempt_id: str, report: OutcomeReport, stdout: bytes, stderr: bytes, now: float
     ) -> list[Effect]:
-        """Accept the outcome once; later or foreign ones are kept aside. All are acknowledged."""
-        acknowledgement = Send(worker_id, AcknowledgeOutcome(attempt_id=attempt_id))
+        """Accept the outcome once; later or foreign ones are kept aside."""
+        worker = self.state.workers.get(worker_id)
+        key = AttemptKey.parse(attempt_id)
+        if worker is None:
+            return []
+        if key is None:
+            return worker.tell(OutcomeRefused(attempt_id=attempt_id, detail="there is no such attempt"))
         attempt = self.state.find_attempt(attempt_id, worker_id)
+        acknowledgement = AcknowledgeOutcome(attempt_id=attempt_id)
         if attempt is None:
-            key = AttemptKey.parse(attempt_id)
-            if key is None:
-                return [acknowledgement]
-            return [RecordSuperseded(key, worker_id, report, stdout, stderr), acknowledgement]
+            superseded = RecordSuperseded(key, worker_id, report, stdout, stderr)
+            return [superseded, *worker.tell(acknowledgement, unless_refused=key)]
         if report.failure_reason is FailureReason.WORKER_LOST:
-            return [
-                *self._give_up_on_own_word(attempt, report.detail, now),
-                acknowledgement,
-                *assign_ready(self.state, self.config),
-            ]
-        retry_delay_s = None
-        if report.failure_reason is not None and not attempt.is_cancel_requested:
-            retry_delay_s = self.config.retry.after_failure(
-                report.failure_reason, attempt.task.failures + 1, attempt.task.max_retries, _jitter(attempt.key)
-            )
-        self._end(attempt, retry_delay_s, now)
-        record = RecordOutcome(attempt.key, worker_id, report, stdout, stderr, retry_delay_s)
-        return [record, acknowledgement, *assign_ready(self.state, self.config)]
+            ending = self._give_up_on_own_word(worker, attempt, report.detail, now)
+        else:
+            retry_delay_s = None
+            if report.failure_reason is not None and not attempt.is_cancel_requested:
+                retry_delay_s = self.config.retry.after_failure(
+                    report.failure_reason, attempt.task.failures + 1, attempt.task.max_retries, jitter(attempt.key)
+                )
+            end(self.state, attempt, retry_delay_s, now)
+            ending = [RecordOutcome(attempt.key, worker_id, report, stdout, stderr, retry_delay_s)]
+        return [*ending, *worker.tell(acknowledgement), *fill_worker(self.state, self.config, worker)]
+
+    def on_outcome_refused(self, worker_id: str, key: AttemptKey) -> list[Effect]:
+        """Tell a worker that the store would not take its late outcome."""
+        worker = self.state.workers.get(worker_id)
+        detail = "another outcome of this attempt is on record, or it was never this worker's"
+        return worker.tell(OutcomeRefused(attempt_id=key.attempt_id, detail=detail)) if worker else []
 
     def on_attempt_rejected(
         self, worker_id: str, attempt_id: str, reason: RejectionReason, detail: str, now: float
@@ -262,10 +261,13 @@ class Reactor:
             return []
         if reason is RejectionReason.DRAINING:
             worker.has_begun_drain = True
-        is_passing = reason in {RejectionReason.DRAINING, RejectionReason.NO_FREE_SLOT}
-        delay_s = 0.0 if is_passing else self.config.rejected_delay_s
+            self.state.on_service_changed()
         text = f"{reason.value}: {detail}" if detail else reason.value
-        return self._give_back(attempt, text, delay_s, now) + assign_ready(self.state, self.config)
+        delay_s = 0.0 if reason in PASSING_REJECTIONS else self.config.rejected_delay_s
+        effects = give_back(self.state, attempt, text, delay_s, now)
+        if reason in FAULTY_REJECTIONS:
+            effects += charge(self.state, self.config, worker_id, text, now)
+        return effects + fill_worker(self.state, self.config, worker)
 
     def on_cancel_requested(self, task_id: str, now: float) -> list[Effect]:
         """Have a task's live attempt killed; end it here when its worker cannot be told."""
@@ -273,60 +275,28 @@ class Reactor:
         if attempt is None or attempt.is_cancel_requested:
             return []
         attempt.is_cancel_requested = True
-        if self.state.workers[attempt.worker_id].link_id is None:
-            return self._give_back(attempt, "cancelled while its worker was not connected", 0.0, now)
-        message = CancelAttempt(attempt_id=attempt.key.attempt_id)
-        return [Send(attempt.worker_id, message, claim=None)]
+        worker = self.state.workers[attempt.worker_id]
+        if worker.link_id is None:
+            return give_back(self.state, attempt, "cancelled while its worker was not connected", 0.0, now)
+        return worker.tell(CancelAttempt(attempt_id=attempt.key.attempt_id))
 
     def on_claim_refused(self, key: AttemptKey) -> list[Effect]:
         """Forget an attempt that the store did not grant: the task was changed or taken meanwhile."""
         attempt = self.state.attempts.get(key.task_id)
-        if attempt and attempt.key == key:
-            self.state.end_attempt(attempt)
-        return assign_ready(self.state, self.config)
+        if attempt is None or attempt.key != key:
+            return []
+        worker = self.state.workers[attempt.worker_id]
+        self.state.end_attempt(attempt)
+        return fill_worker(self.state, self.config, worker)
 
-    def _give_up_on_own_word(self, attempt: LiveAttempt, detail: str, now: float) -> list[Effect]:
+    def _give_up_on_own_word(self, worker: WorkerState, attempt: LiveAttempt, detail: str, now: float) -> list[Effect]:
         """Act on a worker's word that it could not see the command to its end.
 
         That is a loss like a crash, unless the worker was told to stop and did.
         """
-        if self.state.workers[attempt.worker_id].has_begun_drain:
-            return self._give_back(attempt, detail, 0.0, now)
-        return self._lose(attempt, detail, now)
-
-    def _give_back(self, attempt: LiveAttempt, detail: str, delay_s: float, now: float) -> list[Effect]:
-        if attempt.is_cancel_requested:
-            return self._give_up(attempt, detail, None, FailureReason.CANCELLED, is_loss=False, now=now)
-        return self._give_up(attempt, detail, delay_s, None, is_loss=False, now=now)
-
-    def _lose(self, attempt: LiveAttempt, detail: str, now: float) -> list[Effect]:
-        if attempt.is_cancel_requested:
-            return self._give_up(attempt, detail, None, FailureReason.CANCELLED, is_loss=True, now=now)
-        delay_s = self.config.retry.after_loss(attempt.task.losses + 1, _jitter(attempt.key))
-        reason = FailureReason.WORKER_LOST if delay_s is None else None
-        return self._give_up(attempt, detail, delay_s, reason, is_loss=True, now=now)
-
-    def _give_up(
-        self,
-        attempt: LiveAttempt,
-        detail: str,
-        delay_s: float | None,
-        reason: FailureReason | None,
-        *,
-        is_loss: bool,
-        now: float,
-    ) -> list[Effect]:
-        self._end(attempt, delay_s, now)
-        return [RecordGivenUp(attempt.key, attempt.worker_id, is_loss, detail, delay_s, reason)]
-
-    def _end(self, attempt: LiveAttempt, retry_delay_s: float | None, now: float) -> None:
-        self.state.end_attempt(attempt)
-        if retry_delay_s is None:
-            return
-        if retry_delay_s > 0:
-            heapq.heappush(self.state.wake_ups, (now + retry_delay_s, attempt.task.task_class))
-        else:
-            self.state.classes_to_fetch.add(attempt.task.task_class)
+        if worker.has_begun_drain:
+            return give_back(self.state, attempt, detail, 0.0, now)
+        return lose(self.state, self.config, attempt, detail, now)
 
     # --- the queue ---------------------------------------------------------------------------------
 
@@ -348,36 +318,40 @@ class Reactor:
         return assign_ready(self.state, self.config)
 
     def on_tick(self, now: float) -> list[Effect]:
-        """Let leases run out, wake tasks whose backoff is over, and look at the queue now and then."""
+        """Let leases run out, wake tasks whose backoff is over, and look at the queue now and then.
+
+        Not to be called while the store cannot be written: the gap until the next call then keeps all leases.
+        """
         effects: list[Effect] = []
+        if self._ticked_at is not None and now - self._ticked_at > self.config.stall_s:
+            # We stood still, not they: what they sent meanwhile has not been read yet.
+            for worker in self.state.workers.values():
+                worker.last_heard_at = now
+        self._ticked_at = now
         for worker in list(self.state.workers.values()):
             silence_s = now - worker.last_heard_at
             if worker.link_id is not None and silence_s > self.config.lease_s:
                 effects.append(CloseLink(worker.worker_id, worker.link_id))
             if silence_s > self.config.lease_s + self.config.reconnect_grace_s:
                 for task_id in sorted(worker.task_ids):
-                    effects += self._lose(self.state.attempts[task_id], "its worker fell silent", now)
+                    attempt = self.state.attempts[task_id]
+                    effects += lose(self.state, self.config, attempt, "its worker fell silent", now)
         while self.state.wake_ups and self.state.wake_ups[0][0] <= now:
             self.state.classes_to_fetch.add(heapq.heappop(self.state.wake_ups)[1])
         if now >= self._next_poll_at:
             self._next_poll_at = now + self.config.fallback_poll_s
-            for task_class in servable_classes(self.state):
+            for task_class in self.state.service()[0]:
                 if not self.state.queues.setdefault(task_class, ReadyQueue()).heap:
                     self.state.classes_to_fetch.add(task_class)
-        return effects + assign_ready(self.state, self.config)
+        return effects + fetch_head(self.state, self.config)
 
 
-def _jitter(key: AttemptKey) -> float:
-    """Return a number in [0, 1) that differs between attempts, without randomness in the core."""
-    return zlib.crc32(key.attempt_id.encode()) / 2**32
-
-
-def _absent_worker(worker_id: str, now: float) -> WorkerState:
+def _absent_worker(recovered: RecoveredAttempt, now: float) -> WorkerState:
     """Return the stand-in for a worker that owns recovered attempts and has not come back yet."""
     return WorkerState(
-        worker_id=worker_id,
-        name=worker_id,
-        boot_id="",
+        worker_id=recovered.worker_id,
+        name=recovered.worker_id,
+        boot_id=recovered.worker_boot_id,
         link_id=None,
         slots=1,
         levels=frozenset(),

@@ -5,8 +5,11 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass, field
 
-from dispatcher.core.effects import AttemptKey, ReadyTask, TaskClass
-from dispatcher.core.placement import WorkerView
+from dispatcher.core.effects import AttemptKey, Effect, ReadyTask, Send, TaskClass
+from dispatcher.core.flapping import FailureLog
+from dispatcher.core.free_workers import Capability, FreeWorkers, classes_of
+from dispatcher.core.placement import WorkerView, lasting_obstacle
+from octaskly_wire.messages import ToWorker
 from octaskly_wire.vocabulary import Admission, SandboxLevel
 
 
@@ -29,17 +32,40 @@ class WorkerState:
     last_heard_at: float
     task_ids: set[str] = field(default_factory=set)
     """Tasks whose live attempt this worker owns."""
+    pause_reason: str = ""
+    """Why it takes nothing new for now by its own word."""
+    free_mark: int = 0
+    """Its valid entry among the free workers."""
 
     @property
-    def is_taking_work(self) -> bool:
-        """Return whether an attempt may be given to it now."""
+    def is_serving(self) -> bool:
+        """Return whether it takes tasks in principle, free slot or not."""
         return (
             self.link_id is not None
             and self.admission is Admission.APPROVED
             and not self.is_draining
             and not self.has_begun_drain
-            and len(self.task_ids) < self.slots
+            and not self.pause_reason
         )
+
+    @property
+    def is_taking_work(self) -> bool:
+        """Return whether an attempt may be given to it now."""
+        return len(self.task_ids) < self.slots and self.is_serving
+
+    @property
+    def load(self) -> float:
+        """Return the taken part of its slots."""
+        return len(self.task_ids) / self.slots
+
+    @property
+    def capability(self) -> Capability:
+        """Return what decides which classes of tasks it can run."""
+        return (self.levels, self.allows_network)
+
+    def tell(self, message: ToWorker, unless_refused: AttemptKey | None = None) -> list[Effect]:
+        """Return the effect that sends it a message, or nothing when it has no link."""
+        return [] if self.link_id is None else [Send(self.worker_id, self.link_id, message, unless_refused)]
 
     def view(self) -> WorkerView:
         """Return what placement looks at."""
@@ -54,6 +80,7 @@ class WorkerState:
             memory_mb=self.memory_mb,
             slots=self.slots,
             live_attempts=len(self.task_ids),
+            pause_reason=self.pause_reason,
         )
 
 
@@ -98,8 +125,24 @@ class DispatcherState:
     wake_ups: list[tuple[float, TaskClass]] = field(default_factory=list)
     """A heap of moments at which a task of the class becomes due after its backoff."""
     classes_to_fetch: set[TaskClass] = field(default_factory=set)
+    free: FreeWorkers = field(default_factory=FreeWorkers)
+    failures: FailureLog = field(default_factory=FailureLog)
     is_fetching: bool = False
     is_draining: bool = False
+    _service: tuple[frozenset[TaskClass], int] | None = None
+
+    def service(self) -> tuple[frozenset[TaskClass], int]:
+        """Return the classes that some worker takes, and the number of slots of all such workers."""
+        if self._service is None:
+            serving = [worker for worker in self.workers.values() if worker.is_serving]
+            capabilities = {worker.capability for worker in serving}
+            classes = frozenset(task_class for capability in capabilities for task_class in classes_of(capability))
+            self._service = (classes, sum(worker.slots for worker in serving))
+        return self._service
+
+    def on_service_changed(self) -> None:
+        """Forget what was worked out of the workers; call when one comes, goes, or begins or ends to take tasks."""
+        self._service = None
 
     def find_attempt(self, attempt_id: str, worker_id: str) -> LiveAttempt | None:
         """Return the live attempt with exactly this id, if this worker owns it."""
@@ -117,6 +160,10 @@ class DispatcherState:
         del self.attempts[attempt.key.task_id]
         worker = self.workers[attempt.worker_id]
         worker.task_ids.discard(attempt.key.task_id)
+        self.forget_if_gone(worker)
+
+    def forget_if_gone(self, worker: WorkerState) -> None:
+        """Drop a worker that has no link and owns nothing."""
         if worker.link_id is None and not worker.task_ids:
             del self.workers[worker.worker_id]
 
@@ -129,3 +176,13 @@ class DispatcherState:
             assert task_id in self.workers[attempt.worker_id].task_ids, "the owner does not know"  # noqa: S101
         for worker in self.workers.values():
             assert worker.link_id is not None or worker.task_ids, "a gone worker is kept for nothing"  # noqa: S101
+        if not self.is_draining:
+            for worker in self.workers.values():
+                heads = [self.queues[known].heap for known in classes_of(worker.capability) if known in self.queues]
+                fitting = [
+                    task.task_id
+                    for heap in heads
+                    for _, task in heap
+                    if worker.is_taking_work and lasting_obstacle(task.needs, worker.view()) is None
+                ]
+                assert not fitting, f"{worker.worker_id} idles while {fitting[0]} waits"  # noqa: S101

@@ -20,9 +20,11 @@ from dispatcher.core.effects import (
     RecordStarted,
     RecordSuperseded,
     Send,
+    SuspendWorker,
     TaskClass,
 )
-from dispatcher.core.reactor import Reactor, WorkerJoined
+from dispatcher.core.events import WorkerJoined
+from dispatcher.core.reactor import Reactor
 from dispatcher.ports import (
     Store,
     StoreRecord,
@@ -30,6 +32,7 @@ from dispatcher.ports import (
     WorkerConnected,
     WorkerDisconnected,
     WorkerDrainStarted,
+    WorkerPaused,
     WorkerSeen,
 )
 from dispatcher.shell.handshake import Admitted
@@ -46,19 +49,20 @@ from octaskly_wire.messages import (
     HeartbeatAck,
     Refused,
     Vitals,
+    WorkPaused,
+    WorkResumed,
 )
 from octaskly_wire.vocabulary import RefusalCode
 
 logger = logging.getLogger(__name__)
 
-TICK_S: Final = 0.5
 WISHES_POLL_S: Final = 1.0
 """How soon a wish written by another process (an approval, a cancel) is noticed; in this one it is at once."""
 SEEN_FLUSH_S: Final = 5.0
 MAX_WAITING_STEPS: Final = 2000
 """Steps waiting for their commit; beyond it links are not read, so that workers feel the pressure."""
 
-RECORDS: Final = (ClaimTask, RecordStarted, RecordOutcome, RecordGivenUp, RecordSuperseded)
+RECORDS: Final = (ClaimTask, RecordStarted, RecordOutcome, RecordGivenUp, RecordSuperseded, SuspendWorker)
 
 
 class DispatcherService:
@@ -192,6 +196,8 @@ class DispatcherService:
         try:
             async for message in link.messages():
                 await self._has_room.wait()
+                if self._links.get(worker_id) is not link:
+                    return  # A newer link took over; what is still unread here comes again there.
                 self._on_message(link, message)
         except LinkLost as error:
             detail = str(error)
@@ -230,8 +236,16 @@ class DispatcherService:
             case DrainStarted():
                 self._submit([WorkerDrainStarted(worker_id)])
                 self._perform(self._reactor.on_drain_started(worker_id))
+            case WorkPaused():
+                self._pause(worker_id, message.detail)
+            case WorkResumed():
+                self._pause(worker_id, "")
             case _:  # The session lets nothing else through in this phase.
                 logger.warning("Worker %s sent a stray %s", worker_id, type(message).__name__)
+
+    def _pause(self, worker_id: str, detail: str) -> None:
+        self._submit([WorkerPaused(worker_id, detail)])
+        self._perform(self._reactor.on_work_paused(worker_id, detail))
 
     # --- effects -----------------------------------------------------------------------------------
 
@@ -274,7 +288,7 @@ class DispatcherService:
         for effect in effects:
             if isinstance(effect, Send):
                 link = self._links.get(effect.worker_id)
-                if link is not None and effect.claim not in refused:
+                if link is not None and link.link_id == effect.link_id and effect.unless_refused not in refused:
                     link.send(effect.message)
             elif isinstance(effect, CloseLink):
                 link = self._links.get(effect.worker_id)
@@ -282,6 +296,11 @@ class DispatcherService:
                     link.close()
             elif isinstance(effect, ClaimTask) and effect.key in refused:
                 self._perform(self._reactor.on_claim_refused(effect.key))
+            elif isinstance(effect, RecordSuperseded) and effect.key in refused:
+                self._perform(self._reactor.on_outcome_refused(effect.worker_id, effect.key))
+            elif isinstance(effect, SuspendWorker):
+                logger.warning("Suspended worker %s: %s", effect.worker_id, effect.reason)
+                self._wishes_wanted.set()  # The whitelist is what the engine acts on.
 
     async def _fetch(self, wanted: FetchReady) -> None:
         tasks = await self._writer.call(lambda: self._store.fetch_ready(wanted.classes, wanted.limit))
@@ -297,12 +316,14 @@ class DispatcherService:
 
     async def _tick(self) -> None:
         while True:
-            self._perform(self._reactor.on_tick(self._loop.time()))
-            await asyncio.sleep(TICK_S)
+            # While nothing can be written no lease may run out: the reactor takes the gap for what it is.
+            if self._writer.is_healthy:
+                self._perform(self._reactor.on_tick(self._loop.time()))
+            await asyncio.sleep(self._config.tick_s)
 
     async def _flush_seen(self) -> None:
         while True:
             await asyncio.sleep(min(SEEN_FLUSH_S, self._config.heartbeat_interval_s))
-            if self._vitals:
+            if self._vitals and self._writer.is_healthy:
                 self._submit([WorkerSeen(worker_id, vitals) for worker_id, vitals in self._vitals.items()])
                 self._vitals.clear()

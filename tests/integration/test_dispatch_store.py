@@ -14,12 +14,16 @@ from dispatcher.ports import (
     RecordOutcome,
     RecordStarted,
     RecordSuperseded,
+    SuspendWorker,
+    WorkerPaused,
 )
 from octaskly_wire.messages import CapturedOutput, OutcomeReport
 from octaskly_wire.vocabulary import Enforcement, FailureReason, SandboxLevel
 from tasks_app.dispatch_store import DispatchStore
 from tasks_app.ids import new_task_ids
 from tasks_app.models import Result, Task
+from workers_app.models import Worker
+from workers_app.selectors import worker_status
 
 pytestmark = pytest.mark.django_db
 
@@ -41,6 +45,22 @@ def add_task(django_user_model):
         now = datetime.now(UTC)
         fields = {"command": "true", "sandbox": "basic", "created_at": now, "available_at": now, "owner": owner}
         return Task.objects.create(id=new_task_ids(1)[0], **(fields | changes))
+
+    return add
+
+
+@pytest.fixture
+def add_worker():
+    """Return a function that puts an approved worker into the database."""
+
+    def add(worker_id, **changes):
+        fields = {
+            "name": worker_id,
+            "admission": "approved",
+            "public_key_sha256": worker_id,
+            "created_at": datetime.now(UTC),
+        }
+        return Worker.objects.create(id=worker_id, **(fields | changes))
 
     return add
 
@@ -106,10 +126,74 @@ def test_second_outcome_of_an_attempt_changes_nothing(store, add_task):
     key = claim(store, task)
     store.commit([RecordOutcome(key, "w1", report(), b"", b"", None)])
     store.commit([RecordOutcome(key, "w1", report(FailureReason.EXIT_CODE, 9), b"", b"", None)])
-    store.commit([RecordSuperseded(key, "w1", report(FailureReason.EXIT_CODE, 9), b"", b"")])
+    assert store.commit([RecordSuperseded(key, "w1", report(), b"", b"")]) == frozenset(), "sent twice is no crime"
+    assert store.commit([RecordSuperseded(key, "w1", report(FailureReason.EXIT_CODE, 9), b"", b"")]) == {key}
     task.refresh_from_db()
     assert (task.status, task.exit_code) == ("completed", 0)
     assert not Result.objects.get().is_superseded
+    alarms = AuditEntry.objects.filter(event_type="outcome_refused")
+    assert [alarm.details["detail"] for alarm in alarms] == ["it contradicts the outcome on record"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ({"exit_code": 9, "reason": FailureReason.EXIT_CODE}, b"", b""),
+        ({}, b"other", b""),
+        ({}, b"", b"moved to the other stream"),
+    ],
+    ids=["report", "stdout", "stderr"],
+)
+def test_any_difference_contradicts(store, add_task, other):
+    """Report and both outputs belong to what is compared."""
+    key = claim(store, add_task())
+    store.commit([RecordOutcome(key, "w1", report(), b"", b"", None)])
+    facts, stdout, stderr = other
+    assert store.commit([RecordSuperseded(key, "w1", report(**facts), stdout, stderr)]) == {key}
+
+
+def test_outcome_of_a_foreign_attempt_is_refused(store, add_task):
+    """A worker cannot speak for an attempt that was given to another, or to nobody."""
+    key = claim(store, add_task())
+    store.commit([RecordGivenUp(key, "w1", True, "silent", 0.0)])
+    nobodys = AttemptKey("no-such-task", 1)
+    late = [RecordSuperseded(key, "w2", report(), b"", b""), RecordSuperseded(nobodys, "w1", report(), b"", b"")]
+    assert store.commit(late) == {key, nobodys}
+    assert not Result.objects.get().is_superseded
+    assert AuditEntry.objects.filter(event_type="outcome_refused").count() == 2
+
+
+def test_late_outcome_told_twice_is_kept_once(store, add_task):
+    """The repetition of a late outcome is acknowledged; a different one is refused."""
+    key = claim(store, add_task())
+    store.commit([RecordGivenUp(key, "w1", True, "silent", 0.0)])
+    late = RecordSuperseded(key, "w1", report(stdout=b"late"), b"late", b"")
+    assert store.commit([late, late]) == frozenset()
+    assert store.commit([RecordSuperseded(key, "w1", report(stdout=b"else"), b"else", b"")]) == {key}
+    assert bytes(Result.objects.get().stdout) == b"late"
+    assert AuditEntry.objects.filter(event_type="outcome_superseded").count() == 1
+
+
+def test_engine_suspends_only_approved_workers(store, add_worker):
+    """The reason stands with the worker and in the audit; a pending one stays as it is."""
+    approved, pending = add_worker("a"), add_worker("p", admission="pending")
+    store.commit([SuspendWorker(approved.id, "5 failures"), SuspendWorker(pending.id, "5 failures")])
+    approved.refresh_from_db()
+    pending.refresh_from_db()
+    assert (approved.admission, approved.admission_reason, pending.admission) == ("suspended", "5 failures", "pending")
+    [entry] = AuditEntry.objects.filter(event_type="worker_suspended")
+    assert (entry.actor, entry.worker_id, entry.details["reason"]) == ("engine", approved.id, "5 failures")
+
+
+def test_pause_is_shown_until_it_ends(store, add_worker):
+    """Why a worker takes nothing stands in its row and in the reasons of waiting tasks."""
+    worker = add_worker("a", is_connected=True)
+    store.commit([WorkerPaused(worker.id, "12 MB free")])
+    worker.refresh_from_db()
+    assert (worker.pause_reason, worker_status(worker)) == ("12 MB free", "paused")
+    store.commit([WorkerPaused(worker.id, "")])
+    worker.refresh_from_db()
+    assert worker_status(worker) == "connected"
 
 
 def test_late_outcome_stays_on_the_attempt(store, add_task):

@@ -14,8 +14,9 @@ from dispatcher.core.effects import (
     RecordStarted,
     RecordSuperseded,
     Send,
+    SuspendWorker,
 )
-from dispatcher.core.reactor import RecoveredAttempt
+from dispatcher.core.events import RecoveredAttempt
 from octaskly_wire.messages import (
     AcknowledgeOutcome,
     AdmissionChanged,
@@ -23,6 +24,7 @@ from octaskly_wire.messages import (
     CancelAttempt,
     Drain,
     Limits,
+    OutcomeRefused,
     Refused,
     Resume,
 )
@@ -44,7 +46,7 @@ def test_task_is_claimed_before_it_is_sent(engine):
     assert claim == ClaimTask(AttemptKey("t1", 1), "w1")
     assert isinstance(send, Send)
     assert isinstance(send.message, AssignAttempt)
-    assert send.claim == claim.key
+    assert send.unless_refused == claim.key
     assert send.message.attempt_id == "t1.1"
 
 
@@ -319,7 +321,7 @@ def test_refused_claim_frees_the_slot(engine):
 
 def test_recovered_attempt_is_adopted(engine):
     """After a dispatcher's restart a worker that still runs the attempt keeps it."""
-    recovered = RecoveredAttempt(make_task(), 1, "w1", is_started=True, is_cancel_requested=False)
+    recovered = RecoveredAttempt(make_task(), 1, "w1", "b1", is_started=True, is_cancel_requested=False)
     engine.do(engine.reactor.on_recovered([recovered], engine.now))
     engine.tick(60)
     engine.join(held={"t1.1": RUNNING})
@@ -330,7 +332,7 @@ def test_recovered_attempt_is_adopted(engine):
 
 def test_recovered_attempt_of_a_worker_that_never_returns_is_lost(engine):
     """The fresh lease after a restart ends too."""
-    recovered = RecoveredAttempt(make_task(), 1, "w1", is_started=True, is_cancel_requested=False)
+    recovered = RecoveredAttempt(make_task(), 1, "w1", "b1", is_started=True, is_cancel_requested=False)
     engine.do(engine.reactor.on_recovered([recovered], engine.now))
     engine.tick(91)
     assert engine.take(RecordGivenUp).is_loss
@@ -338,7 +340,7 @@ def test_recovered_attempt_of_a_worker_that_never_returns_is_lost(engine):
 
 def test_recovered_cancel_reaches_the_returning_worker(engine):
     """A cancel that was wished for while the dispatcher was down is carried out on reconnect."""
-    recovered = RecoveredAttempt(make_task(), 1, "w1", is_started=True, is_cancel_requested=True)
+    recovered = RecoveredAttempt(make_task(), 1, "w1", "b1", is_started=True, is_cancel_requested=True)
     engine.do(engine.reactor.on_recovered([recovered], engine.now))
     engine.join(held={"t1.1": RUNNING})
     assert engine.take_message(CancelAttempt).attempt_id == "t1.1"
@@ -371,3 +373,131 @@ def test_second_link_of_a_worker_replaces_the_first(engine):
     assert engine.take(CloseLink).link_id == first
     engine.do(engine.reactor.on_link_lost("w1", first))
     assert engine.reactor.state.workers["w1"].link_id is not None
+
+
+def test_message_is_bound_to_the_link_it_was_decided_for(engine):
+    """An order decided before a reconnect must not go out over the later link: there it was given back."""
+    first = engine.join()
+    engine.answer_fetch(make_task())
+    order = engine.take(Send)
+    second = engine.join()
+    assert (order.link_id, second) == (first, first + 1)
+    assert not engine.take(RecordGivenUp).is_loss
+
+
+def test_own_standstill_is_nobodys_silence(engine):
+    """A dispatcher that was stopped past all leases reads what was sent meanwhile before it calls anybody lost."""
+    key = engine.assign(make_task())
+    engine.tick()
+    engine.tick(1000)
+    engine.tick(10)
+    assert not [effect for effect in engine.effects if isinstance(effect, RecordGivenUp | CloseLink)]
+    engine.finish(key)
+    engine.take(RecordOutcome)
+
+
+def test_silence_counts_while_the_clock_ticks(engine):
+    """With the clock event at its usual pace a silent worker is lost after lease and grace, not later."""
+    engine.assign(make_task())
+    for _ in range(181):
+        engine.tick(0.5)
+    assert engine.take(RecordGivenUp).is_loss
+
+
+def test_worker_that_keeps_losing_tasks_is_suspended(engine):
+    """The fifth failure within ten minutes takes it out of service and says why; the count begins anew."""
+    for boot in range(6):
+        engine.now += 100
+        engine.effects.clear()
+        engine.reactor.state.is_fetching = False
+        key = engine.assign(make_task(f"t{boot}"), boot_id=f"b{boot}")
+        engine.start(key)
+        suspended = [effect for effect in engine.effects if isinstance(effect, SuspendWorker)]
+        assert bool(suspended) == (boot == 5)
+    assert suspended[0].worker_id == "w1"
+    assert "5 failures within 10 minutes" in suspended[0].reason
+
+
+def test_old_failures_are_forgotten(engine):
+    """Five failures over an hour are an ordinary machine's life."""
+    for boot in range(8):
+        engine.now += 400
+        engine.reactor.state.is_fetching = False
+        key = engine.assign(make_task(f"t{boot}"), boot_id=f"b{boot}")
+        engine.start(key)
+    assert not [effect for effect in engine.effects if isinstance(effect, SuspendWorker)]
+
+
+def test_slots_lost_together_are_one_failure(engine):
+    """A crash of a machine with many slots counts once."""
+    engine.join(slots=6)
+    engine.answer_fetch(*[make_task(f"t{number}") for number in range(6)])
+    engine.join(boot_id="b2", slots=6)
+    assert len([effect for effect in engine.effects if isinstance(effect, RecordGivenUp)]) == 6
+    assert not [effect for effect in engine.effects if isinstance(effect, SuspendWorker)]
+
+
+def test_worker_that_cannot_keep_its_promise_is_charged(engine):
+    """A sandbox that fails to set up, again and again, suspends the worker; being full or draining does not."""
+    engine.join()
+    for number, reason in enumerate([*[RejectionReason.DISK_FULL] * 9, *[RejectionReason.SANDBOX_UNAVAILABLE] * 5]):
+        engine.now += 10
+        engine.do(engine.reactor.on_ready_fetched([BASIC], [make_task(f"t{number}")], 10))
+        key = engine.take(ClaimTask).key
+        engine.effects.clear()
+        engine.do(engine.reactor.on_attempt_rejected("w1", key.attempt_id, reason, "no", engine.now))
+        suspended = [effect for effect in engine.effects if isinstance(effect, SuspendWorker)]
+        assert bool(suspended) == (number == 13)
+
+
+def test_paused_worker_gets_nothing_until_it_resumes(engine):
+    """A worker whose disk is full keeps what it runs and is given nothing more."""
+    engine.join(slots=2)
+    engine.do(engine.reactor.on_work_paused("w1", "disk full"))
+    engine.take(FetchReady)
+    engine.do(engine.reactor.on_ready_fetched([BASIC], [make_task()], 10))
+    engine.assert_nothing_left()
+    engine.do(engine.reactor.on_work_paused("w1", ""))
+    assert engine.take(ClaimTask).key.task_id == "t1"
+
+
+def test_contradicting_outcome_is_refused_not_acknowledged(engine):
+    """The acknowledgement hangs on the record; when the store refuses that, the worker hears so."""
+    key = engine.assign(make_task())
+    engine.finish(key)
+    engine.effects.clear()
+    engine.finish(key, make_report(FailureReason.EXIT_CODE, 1))
+    superseded, acknowledgement = engine.take(RecordSuperseded), engine.take(Send)
+    assert acknowledgement.unless_refused == superseded.key == key
+    engine.do(engine.reactor.on_outcome_refused("w1", key))
+    assert engine.take_message(OutcomeRefused).attempt_id == key.attempt_id
+
+
+def test_nonsense_attempt_is_refused(engine):
+    """What is no attempt id never reaches the store."""
+    engine.join()
+    engine.effects.clear()
+    engine.do(engine.reactor.on_attempt_finished("w1", "nonsense", make_report(), b"", b"", engine.now))
+    engine.take_message(OutcomeRefused)
+    engine.assert_nothing_left()
+
+
+def test_least_busy_worker_gets_the_next_task(engine):
+    """Tasks spread over the machines instead of filling the first."""
+    engine.join("w1", slots=4)
+    engine.join("w2", slots=4)
+    engine.answer_fetch(*[make_task(f"t{number}") for number in range(4)])
+    claims = [effect.worker_id for effect in engine.effects if isinstance(effect, ClaimTask)]
+    assert sorted(claims) == ["w1", "w1", "w2", "w2"]
+
+
+def test_index_of_free_workers_stays_small(engine):
+    """Ten thousand short tasks leave no trail of stale entries."""
+    engine.join("w1", slots=4)
+    for number in range(10_000):
+        engine.effects.clear()
+        engine.do(engine.reactor.on_tasks_submitted([BASIC]))
+        engine.reactor.state.is_fetching = False
+        engine.do(engine.reactor.on_ready_fetched([BASIC], [make_task(f"t{number:05}")], 256))
+        engine.finish(engine.take(ClaimTask).key)
+    assert sum(len(heap) for heap in engine.reactor.state.free._heaps.values()) < 100
