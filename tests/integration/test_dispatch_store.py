@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -132,7 +133,7 @@ def test_second_outcome_of_an_attempt_changes_nothing(store, add_task):
     assert (task.status, task.exit_code) == ("completed", 0)
     assert not Result.objects.get().is_superseded
     alarms = AuditEntry.objects.filter(event_type="outcome_refused")
-    assert [alarm.details["detail"] for alarm in alarms] == ["it contradicts the outcome on record"]
+    assert [json.loads(alarm.details)["detail"] for alarm in alarms] == ["it contradicts the outcome on record"]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +183,7 @@ def test_engine_suspends_only_approved_workers(store, add_worker):
     pending.refresh_from_db()
     assert (approved.admission, approved.admission_reason, pending.admission) == ("suspended", "5 failures", "pending")
     [entry] = AuditEntry.objects.filter(event_type="worker_suspended")
-    assert (entry.actor, entry.worker_id, entry.details["reason"]) == ("engine", approved.id, "5 failures")
+    assert (entry.actor, entry.worker_id, json.loads(entry.details)["reason"]) == ("engine", approved.id, "5 failures")
 
 
 def test_pause_is_shown_until_it_ends(store, add_worker):
