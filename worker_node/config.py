@@ -21,6 +21,8 @@ from worker_node import __version__, logs
 MAX_SLOTS: Final = 4096
 MAX_NAME_CHARACTERS: Final = 255
 DEFAULT_DRAIN_TIMEOUT_S: Final = 60.0
+DEFAULT_DISK_RESERVE_MB: Final = 200
+MAX_DISK_RESERVE_MB: Final = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class WorkerConfig:
     min_sandbox: SandboxLevel = SandboxLevel.STRICT
     allows_network: bool = True
     drain_timeout_s: float = DEFAULT_DRAIN_TIMEOUT_S
+    disk_reserve_mb: int = DEFAULT_DISK_RESERVE_MB
     codec: Codec = Codec.MSGPACK
     is_check: bool = False
     logs_json: bool = False
@@ -81,6 +84,7 @@ def parse(arguments: Sequence[str], env: Mapping[str, str]) -> WorkerConfig:
         min_sandbox=options.min_sandbox,
         allows_network=not options.no_task_network,
         drain_timeout_s=options.drain_timeout,
+        disk_reserve_mb=options.disk_reserve_mb,
         codec=options.codec,
         is_check=options.check,
         logs_json=options.log_json,
@@ -141,6 +145,13 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
         default=DEFAULT_DRAIN_TIMEOUT_S,
         metavar="SECONDS",
         help="how long running commands may take to finish after a first signal (default: 60)",
+    )
+    add(
+        "--disk-reserve-mb",
+        type=_megabytes,
+        default=DEFAULT_DISK_RESERVE_MB,
+        metavar="N",
+        help="take no new tasks while the state folder's disk has less free; 0 turns that off (default: 200)",
     )
     add("--codec", type=_codec, default=Codec.MSGPACK, metavar="msgpack|json")
     add("--log-json", action="store_true", help="one JSON object a log line")
@@ -206,6 +217,12 @@ def _codec(text: str) -> Codec:
         return Codec[text.upper()]
     except KeyError:
         raise argparse.ArgumentTypeError(f"{text!r} is neither msgpack nor json") from None
+
+
+def _megabytes(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= MAX_DISK_RESERVE_MB):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {MAX_DISK_RESERVE_MB}")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

@@ -24,6 +24,7 @@ from octaskly_wire.messages import (
     CancelAttempt,
     Drain,
     HeartbeatAck,
+    OutcomeRefused,
     Refused,
     Resume,
     ToWorker,
@@ -33,7 +34,17 @@ from octaskly_wire.vocabulary import Admission, RejectionReason
 from worker_node.config import WorkerConfig
 from worker_node.core import reactor
 from worker_node.core.backoff import reconnect_delay_s
-from worker_node.core.effects import CloseLink, Effect, LeaveForGood, Send, SendOutcome, StartCommand, StopCommand
+from worker_node.core.effects import (
+    CloseLink,
+    Effect,
+    ForgetOutcome,
+    LeaveForGood,
+    Send,
+    SendOutcome,
+    SpoolOutcome,
+    StartCommand,
+    StopCommand,
+)
 from worker_node.core.outcome import Outcome
 from worker_node.core.state import Offer, WorkerState
 from worker_node.sandbox.host import Host
@@ -44,6 +55,7 @@ from worker_node.sandbox.workspace import Workspaces
 from worker_node.shell.joiner import CannotJoin, Joiner
 from worker_node.shell.keyfile import StateFolder
 from worker_node.shell.link import Link
+from worker_node.shell.outcome_keeper import OutcomeKeeper
 from worker_node.shell.runner import Listener, Runner
 from worker_node.shell.tcp_dialer import Connection, DispatcherRefused
 from worker_node.shell.vitals import VitalSigns
@@ -54,7 +66,7 @@ MIN_HEARTBEAT_INTERVAL_S: Final = 0.05
 """Whatever a dispatcher asks for, heartbeats shall not fill the worker's time."""
 
 LAST_WORDS_S: Final = 5.0
-"""How long outcomes of commands that were killed at the end of a drain may take to be acknowledged."""
+"""How long outcomes of commands that were killed at the end of a drain may take to be acknowledged or spooled."""
 
 
 def new_host() -> Host:
@@ -82,6 +94,7 @@ class Node:
         listener = Listener(self._on_started, self._on_finished, self._on_refused)
         self._runner = Runner(host, Workspaces(folder.work), task_env, listener)
         self._state = WorkerState(_offer(config, reports))
+        self._keeper = OutcomeKeeper(self._state, folder.path, config.disk_reserve_mb << 20, self._perform)
         self._link: Link | None = None
         self._is_quiet = asyncio.Event()
         self._must_leave = asyncio.Event()
@@ -92,19 +105,24 @@ class Node:
     async def run(self) -> int:
         """Work until told to stop; return the exit code."""
         self._take_signals()
+        self._keeper.replay()
+        keeping = asyncio.create_task(self._keeper.run())
         connection = asyncio.create_task(self._stay_connected())
         try:
-            await self._first_of(self._stop_asked, self._must_leave, connection)
-            if connection.done():
-                connection.result()  # only a defect ends it
+            await self._first_of(self._stop_asked, self._must_leave, connection, keeping)
+            for task in (connection, keeping):
+                if task.done():
+                    task.result()  # only a defect ends it
             if self._must_leave.is_set():
                 logger.error("%s", self._why_leave)
                 return 1
             return await self._drain()
         finally:
-            connection.cancel()
-            await asyncio.gather(connection, return_exceptions=True)
+            for task in (connection, keeping):
+                task.cancel()
+            await asyncio.gather(connection, keeping, return_exceptions=True)
             await self._runner.close()
+            await self._keeper.close()
 
     def stop(self) -> None:
         """Drain at the first call, kill at the second; what signals do."""
@@ -129,9 +147,12 @@ class Node:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     await self._link.flush()
-        if self._state.finished:
-            logger.error("%d outcomes could not be delivered", len(self._state.finished))
+        lost = await self._keeper.leave_the_rest_on_disk(LAST_WORDS_S)
+        if lost:
+            logger.error("%d outcomes could be neither delivered nor spooled", lost)
             return 1
+        if self._state.finished:
+            logger.warning("%d outcomes wait in the spool for the next start", len(self._state.finished))
         logger.info("Drained")
         return 0
 
@@ -214,9 +235,12 @@ class Node:
             case AssignAttempt():
                 effects = reactor.on_assign(state, message)
             case CancelAttempt():
-                effects = reactor.on_cancel(state, message)
+                effects = reactor.on_cancel(state, message, self._loop.time())
             case AcknowledgeOutcome():
                 effects = reactor.on_acknowledged(state, message.attempt_id)
+            case OutcomeRefused():
+                logger.error("The outcome of attempt %s was refused: %s", message.attempt_id, message.detail)
+                effects = reactor.on_outcome_refused(state, message)
             case HeartbeatAck():
                 effects = reactor.on_heartbeat_acknowledged(state, self._loop.time())
             case AdmissionChanged():
@@ -246,7 +270,7 @@ class Node:
             report.exit_code,
             report.duration_ms,
         )
-        self._perform(reactor.on_process_exited(self._state, attempt_id, outcome))
+        self._perform(reactor.on_process_exited(self._state, attempt_id, outcome, self._loop.time()))
 
     def _on_refused(self, attempt_id: str, reason: RejectionReason, detail: str) -> None:
         logger.warning("Attempt %s could not be started (%s): %s", attempt_id, reason, detail)
@@ -267,15 +291,18 @@ class Node:
                     self._runner.start(effect.assignment, effect.backend)
                 case StopCommand():
                     self._runner.stop(effect.attempt_id, at_once=effect.at_once)
+                case SpoolOutcome() | ForgetOutcome():
+                    self._keeper.perform(effect)
                 case CloseLink():
                     if self._link:
                         self._link.close(effect.reason)
                 case LeaveForGood():
                     self._leave(effect.reason)
-        if self._state.is_idle:
+        if self._state.can_leave:
             self._is_quiet.set()
         else:
             self._is_quiet.clear()
+        self._keeper.on_step()
 
     def _leave(self, reason: str) -> None:
         self._why_leave = self._why_leave or reason

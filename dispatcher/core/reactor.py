@@ -55,12 +55,13 @@ class Reactor:
         self.config = config
         self.state = DispatcherState()
         self._next_poll_at = 0.0
-        self._ticked_at: float | None = None
+        self._ticked_at = 0.0
 
     # --- start and end -----------------------------------------------------------------------------
 
     def on_recovered(self, attempts: Iterable[RecoveredAttempt], now: float) -> list[Effect]:
-        """Take over what ran when the last dispatcher stopped; every lease starts afresh."""
+        """Take over what ran when the last dispatcher stopped; every lease starts afresh. The first event of all."""
+        self._ticked_at = now
         for recovered in attempts:
             if recovered.worker_id not in self.state.workers:
                 self.state.workers[recovered.worker_id] = _absent_worker(recovered, now)
@@ -108,14 +109,14 @@ class Reactor:
         self.state.on_service_changed()
         if worker.is_draining:
             effects += worker.tell(Drain())
-        has_restarted = before is not None and before.boot_id != joined.boot_id
-        effects += self._settle_held(worker, joined.held, has_restarted=has_restarted, now=now)
+        effects += self._settle_held(worker, joined.held, before, now)
         return effects + fill_worker(self.state, self.config, worker)
 
     def _settle_held(
-        self, worker: WorkerState, held: Iterable[HeldAttempt], *, has_restarted: bool, now: float
+        self, worker: WorkerState, held: Iterable[HeldAttempt], before: WorkerState | None, now: float
     ) -> list[Effect]:
         effects: list[Effect] = []
+        has_restarted = before is not None and before.boot_id != worker.boot_id
         held_ids = set()
         for item in held:
             held_ids.add(item.attempt_id)
@@ -132,8 +133,8 @@ class Reactor:
             attempt = self.state.attempts[task_id]
             if attempt.key.attempt_id in held_ids:
                 continue
-            if has_restarted or attempt.is_started:
-                effects += lose(self.state, self.config, attempt, "the worker came back without it", now)
+            if before is not None and (has_restarted or attempt.is_started):
+                effects += self._lose_with(before, attempt, "the worker came back without it", now)
             else:
                 # The order to run it was lost with the old link: nobody is to blame.
                 effects += give_back(self.state, attempt, "the order did not reach the worker", 0.0, now)
@@ -234,7 +235,7 @@ class Reactor:
             superseded = RecordSuperseded(key, worker_id, report, stdout, stderr)
             return [superseded, *worker.tell(acknowledgement, unless_refused=key)]
         if report.failure_reason is FailureReason.WORKER_LOST:
-            ending = self._give_up_on_own_word(worker, attempt, report.detail, now)
+            ending = self._lose_with(worker, attempt, report.detail, now)
         else:
             retry_delay_s = None
             if report.failure_reason is not None and not attempt.is_cancel_requested:
@@ -289,11 +290,8 @@ class Reactor:
         self.state.end_attempt(attempt)
         return fill_worker(self.state, self.config, worker)
 
-    def _give_up_on_own_word(self, worker: WorkerState, attempt: LiveAttempt, detail: str, now: float) -> list[Effect]:
-        """Act on a worker's word that it could not see the command to its end.
-
-        That is a loss like a crash, unless the worker was told to stop and did.
-        """
+    def _lose_with(self, worker: WorkerState, attempt: LiveAttempt, detail: str, now: float) -> list[Effect]:
+        """End an attempt that went down with its worker: a loss, unless the worker was told to stop and did."""
         if worker.has_begun_drain:
             return give_back(self.state, attempt, detail, 0.0, now)
         return lose(self.state, self.config, attempt, detail, now)
@@ -323,7 +321,7 @@ class Reactor:
         Not to be called while the store cannot be written: the gap until the next call then keeps all leases.
         """
         effects: list[Effect] = []
-        if self._ticked_at is not None and now - self._ticked_at > self.config.stall_s:
+        if now - self._ticked_at > self.config.stall_s:
             # We stood still, not they: what they sent meanwhile has not been read yet.
             for worker in self.state.workers.values():
                 worker.last_heard_at = now
@@ -335,7 +333,7 @@ class Reactor:
             if silence_s > self.config.lease_s + self.config.reconnect_grace_s:
                 for task_id in sorted(worker.task_ids):
                     attempt = self.state.attempts[task_id]
-                    effects += lose(self.state, self.config, attempt, "its worker fell silent", now)
+                    effects += self._lose_with(worker, attempt, "its worker fell silent", now)
         while self.state.wake_ups and self.state.wake_ups[0][0] <= now:
             self.state.classes_to_fetch.add(heapq.heappop(self.state.wake_ups)[1])
         if now >= self._next_poll_at:

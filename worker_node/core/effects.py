@@ -40,6 +40,21 @@ class SendOutcome:
 
 
 @dataclass(frozen=True)
+class SpoolOutcome:
+    """Write an outcome to disk, where it outlives this process."""
+
+    attempt_id: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class ForgetOutcome:
+    """Delete what was spooled of an outcome."""
+
+    attempt_id: str
+
+
+@dataclass(frozen=True)
 class CloseLink:
     """Give the connection up; a new one follows."""
 
@@ -53,4 +68,4 @@ class LeaveForGood:
     reason: str
 
 
-Effect = StartCommand | StopCommand | Send | SendOutcome | CloseLink | LeaveForGood
+Effect = StartCommand | StopCommand | Send | SendOutcome | SpoolOutcome | ForgetOutcome | CloseLink | LeaveForGood

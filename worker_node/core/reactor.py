@@ -1,7 +1,7 @@
 """What happens when something happens: `on_<event>(state, ..., now) -> list[Effect]`. Pure.
 
 Theory of operation. An attempt comes by AssignAttempt, waits if all slots are taken, runs, and ends as an
-Outcome that is kept until the dispatcher says that it is committed. The link may come and go meanwhile: on
+Outcome that is kept, on disk if need be, until the dispatcher says that it is committed. The link may come and go meanwhile: on
 each new link Register names everything in hand, finished outcomes are sent again, and the dispatcher adopts,
 cancels or acknowledges each. Messages made while no link stands are dropped, because the inventory of the
 next Register says the same; only rejections are kept, since nothing else tells them.
@@ -14,20 +14,23 @@ from typing import Final
 from octaskly_wire.messages import (
     AdmissionChanged,
     AssignAttempt,
-    AttemptRejected,
     AttemptStarted,
     CancelAttempt,
     DrainStarted,
     Heartbeat,
+    OutcomeRefused,
     Refused,
     Register,
     Vitals,
     Welcome,
+    WorkPaused,
 )
 from octaskly_wire.vocabulary import Admission, FailureReason, RejectionReason
 from worker_node.core.effects import CloseLink, Effect, LeaveForGood, Send, SendOutcome, StartCommand, StopCommand
+from worker_node.core.handing_back import hand_back_waiting, objection_to_all, reject
 from worker_node.core.outcome import Outcome, never_ran
-from worker_node.core.state import RunningAttempt, WorkerState
+from worker_node.core.spooling import forget, spool
+from worker_node.core.state import FinishedAttempt, RunningAttempt, WorkerState
 
 MISSED_ACKS: Final = 3
 """Heartbeat intervals without an answer after which the link is dead."""
@@ -40,20 +43,20 @@ def on_assign(state: WorkerState, assignment: AssignAttempt) -> list[Effect]:
     """Take an attempt: start it, let it wait, or hand it back. One that is in hand already stays as it is."""
     attempt_id = assignment.attempt_id
     if attempt_id in state.finished:
-        return [SendOutcome(attempt_id, state.finished[attempt_id])]
+        return [SendOutcome(attempt_id, state.finished[attempt_id].outcome)]
     if attempt_id in state.running or any(waiting.attempt_id == attempt_id for waiting in state.waiting):
         return []
     if not state.takes_work:
-        return _reject(state, attempt_id, RejectionReason.DRAINING, "this worker is draining")
+        return reject(state, attempt_id, *objection_to_all(state))
     if objection := state.offer.objection_to(assignment):
-        return _reject(state, attempt_id, *objection)
+        return reject(state, attempt_id, *objection)
     if len(state.running) >= state.offer.slots and len(state.waiting) >= state.max_waiting:
-        return _reject(state, attempt_id, RejectionReason.NO_FREE_SLOT, "all slots are taken")
+        return reject(state, attempt_id, RejectionReason.NO_FREE_SLOT, "all slots are taken")
     state.waiting.append(assignment)
     return _fill_slots(state)
 
 
-def on_cancel(state: WorkerState, order: CancelAttempt) -> list[Effect]:
+def on_cancel(state: WorkerState, order: CancelAttempt, now: float) -> list[Effect]:
     """Kill a command, or forget what is wanted no more."""
     attempt_id = order.attempt_id
     if running := state.running.get(attempt_id):
@@ -63,13 +66,12 @@ def on_cancel(state: WorkerState, order: CancelAttempt) -> list[Effect]:
         running.is_stopping = True
         # Nobody waits for a discarded attempt's last words: its slot is worth more than its grace.
         return [StopCommand(attempt_id, at_once=order.discard)]
-    if order.discard:
-        state.finished.pop(attempt_id, None)
+    effects = forget(state, attempt_id) if order.discard else []
     for assignment in state.waiting:
         if assignment.attempt_id == attempt_id:
             state.waiting.remove(assignment)
-            return [] if order.discard else _cancelled_while_waiting(state, assignment)
-    return []
+            return effects if order.discard else _cancelled_while_waiting(state, assignment, now)
+    return effects
 
 
 def on_process_started(state: WorkerState, attempt_id: str) -> list[Effect]:
@@ -81,13 +83,13 @@ def on_process_started(state: WorkerState, attempt_id: str) -> list[Effect]:
     return _send(state, Send(AttemptStarted(attempt_id)))
 
 
-def on_process_exited(state: WorkerState, attempt_id: str, outcome: Outcome) -> list[Effect]:
+def on_process_exited(state: WorkerState, attempt_id: str, outcome: Outcome, now: float) -> list[Effect]:
     """Keep the outcome until it is acknowledged, and give the slot to the next."""
     running = state.running.pop(attempt_id, None)
     effects = _fill_slots(state)
     if running is None or running.is_discarded:
         return effects
-    return _finish(state, attempt_id, outcome) + effects
+    return _finish(state, attempt_id, outcome, now) + effects
 
 
 def on_process_refused(state: WorkerState, attempt_id: str, reason: RejectionReason, detail: str) -> list[Effect]:
@@ -96,13 +98,17 @@ def on_process_refused(state: WorkerState, attempt_id: str, reason: RejectionRea
     effects = _fill_slots(state)
     if running is None or running.is_discarded:
         return effects
-    return _reject(state, attempt_id, reason, detail[:4096]) + effects
+    return reject(state, attempt_id, reason, detail[:4096]) + effects
 
 
 def on_acknowledged(state: WorkerState, attempt_id: str) -> list[Effect]:
     """Forget a committed outcome."""
-    state.finished.pop(attempt_id, None)
-    return []
+    return forget(state, attempt_id)
+
+
+def on_outcome_refused(state: WorkerState, refusal: OutcomeRefused) -> list[Effect]:
+    """Forget an outcome that the dispatcher will never take."""
+    return forget(state, refusal.attempt_id)
 
 
 # --- the link ----------------------------------------------------------------------------------------
@@ -129,8 +135,10 @@ def on_link_up(state: WorkerState, welcome: Welcome, now: float) -> list[Effect]
         held=state.held(),
     )
     effects: list[Effect] = [Send(register)]
+    if state.pause_reason:
+        effects.append(Send(WorkPaused(state.pause_reason)))
     effects += [Send(rejected) for rejected in state.rejected.values()]
-    effects += [SendOutcome(attempt_id, outcome) for attempt_id, outcome in state.finished.items()]
+    effects += [SendOutcome(attempt_id, kept.outcome) for attempt_id, kept in state.finished.items()]
     state.rejected.clear()
     return effects
 
@@ -138,7 +146,7 @@ def on_link_up(state: WorkerState, welcome: Welcome, now: float) -> list[Effect]
 def on_link_lost(state: WorkerState) -> list[Effect]:
     """Go on running: the attempts are told again on the next link."""
     state.is_linked = False
-    return []
+    return spool(state, list(state.finished))
 
 
 def on_heartbeat_due(state: WorkerState, vitals: Vitals, now: float) -> list[Effect]:
@@ -179,13 +187,13 @@ def on_refused(refusal: Refused) -> list[Effect]:
 def on_drain(state: WorkerState) -> list[Effect]:
     """Take nothing new, because the dispatcher wishes so; what waits goes back."""
     state.is_draining = True
-    return _hand_back_waiting(state)
+    return hand_back_waiting(state)
 
 
 def on_resume(state: WorkerState) -> list[Effect]:
     """Take work again."""
     state.is_draining = False
-    return _fill_slots(state)
+    return []
 
 
 def on_stop(state: WorkerState) -> list[Effect]:
@@ -193,7 +201,7 @@ def on_stop(state: WorkerState) -> list[Effect]:
     if state.is_stopping:
         return []
     state.is_stopping = True
-    return _send(state, Send(DrainStarted())) + _hand_back_waiting(state)
+    return _send(state, Send(DrainStarted())) + hand_back_waiting(state)
 
 
 def on_drain_timeout(state: WorkerState) -> list[Effect]:
@@ -221,31 +229,15 @@ def _fill_slots(state: WorkerState) -> list[Effect]:
     return effects
 
 
-def _hand_back_waiting(state: WorkerState) -> list[Effect]:
-    effects: list[Effect] = []
-    while state.waiting:
-        attempt_id = state.waiting.popleft().attempt_id
-        effects += _reject(state, attempt_id, RejectionReason.DRAINING, "this worker is draining")
-    return effects
+def _finish(state: WorkerState, attempt_id: str, outcome: Outcome, now: float) -> list[Effect]:
+    state.finished[attempt_id] = FinishedAttempt(outcome, now)
+    return [SendOutcome(attempt_id, outcome)] if state.is_linked else spool(state, [attempt_id])
 
 
-def _reject(state: WorkerState, attempt_id: str, reason: RejectionReason, detail: str) -> list[Effect]:
-    rejection = AttemptRejected(attempt_id, reason, detail)
-    if not state.is_linked:
-        state.rejected[attempt_id] = rejection
-        return []
-    return [Send(rejection)]
-
-
-def _finish(state: WorkerState, attempt_id: str, outcome: Outcome) -> list[Effect]:
-    state.finished[attempt_id] = outcome
-    return _send(state, SendOutcome(attempt_id, outcome))
-
-
-def _cancelled_while_waiting(state: WorkerState, assignment: AssignAttempt) -> list[Effect]:
+def _cancelled_while_waiting(state: WorkerState, assignment: AssignAttempt, now: float) -> list[Effect]:
     backend = state.offer.backend_of(assignment.sandbox) or ""
     outcome = never_ran(FailureReason.CANCELLED, assignment.sandbox, backend, "cancelled before it started")
-    return _finish(state, assignment.attempt_id, outcome)
+    return _finish(state, assignment.attempt_id, outcome, now)
 
 
 def _send(state: WorkerState, effect: Effect) -> list[Effect]:

@@ -47,6 +47,20 @@ class RunningAttempt:
 
 
 @dataclass
+class FinishedAttempt:
+    """An outcome in hand until the dispatcher says that it is committed."""
+
+    outcome: Outcome
+    finished_at: float
+    is_spooled: bool = False
+    """It is on disk for good."""
+    is_spooling: bool = False
+    """Its writing was ordered and has not been answered."""
+    failed_at: float | None = None
+    """When its last writing failed."""
+
+
+@dataclass
 class WorkerState:
     """Everything the reactor decides on. An attempt is in at most one of the four collections."""
 
@@ -54,7 +68,7 @@ class WorkerState:
     waiting: deque[AssignAttempt] = field(default_factory=deque)
     """Assigned beyond the slots, so that a short command's slot is filled again without a round trip."""
     running: dict[str, RunningAttempt] = field(default_factory=dict)
-    finished: dict[str, Outcome] = field(default_factory=dict)
+    finished: dict[str, FinishedAttempt] = field(default_factory=dict)
     """Not acknowledged yet. Bounded: nothing new is assigned while the link is down."""
     rejected: dict[str, AttemptRejected] = field(default_factory=dict)
     """Handed back while no link stood."""
@@ -63,6 +77,12 @@ class WorkerState:
     """The dispatcher's wish."""
     is_stopping: bool = False
     """This worker was told to end; never taken back."""
+    disk_shortage: str = ""
+    """What is missing on the disk of the state folder, empty when there is room."""
+    spool_failure: str = ""
+    """Why the last writing of an outcome that failed did so."""
+    pause_reason: str = ""
+    """Why nothing new is taken for now: the disk is short, or an outcome could not be spooled."""
     admission: Admission = Admission.PENDING
     heartbeat_sequence: int = 0
     heard_at: float = 0.0
@@ -77,12 +97,22 @@ class WorkerState:
     @property
     def takes_work(self) -> bool:
         """Whether an assignment would be taken now, if there is room."""
-        return not (self.is_draining or self.is_stopping)
+        return not (self.is_draining or self.is_stopping or self.pause_reason)
+
+    @property
+    def has_unspooled(self) -> bool:
+        """Whether an outcome would die with this process."""
+        return any(not kept.is_spooled for kept in self.finished.values())
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing runs and nobody waits for word from here."""
         return not (self.running or self.waiting or self.finished)
+
+    @property
+    def can_leave(self) -> bool:
+        """Whether this process may end: all is delivered or, with nobody to deliver to, on disk."""
+        return self.is_idle or not (self.running or self.waiting or self.is_linked or self.has_unspooled)
 
     def held(self) -> list[HeldAttempt]:
         """Return the inventory for Register."""
@@ -107,6 +137,15 @@ class WorkerState:
             (bool(self.waiting) and len(self.running) < self.offer.slots, "a slot is free while an attempt waits"),
             (bool(self.waiting) and not self.takes_work, "an attempt waits on a draining worker"),
             (bool(self.rejected) and self.is_linked, "a rejection was held back"),
+            (
+                not self.is_linked and any(is_forgotten(kept) for kept in self.finished.values()),
+                "an outcome is neither sent nor spooled",
+            ),
         ]
         if broken := [text for is_broken, text in problems if is_broken]:
             raise AssertionError("; ".join(broken))
+
+
+def is_forgotten(kept: FinishedAttempt) -> bool:
+    """Return whether nothing at all is being done for an outcome's survival."""
+    return not (kept.is_spooled or kept.is_spooling or kept.failed_at is not None)

@@ -27,3 +27,16 @@ class VitalSigns:
             disk_free_bytes=psutil.disk_usage(self._folder).free,
             load_1m=float(psutil.getloadavg()[0]),
         )
+
+
+def disk_shortage(folder: Path, reserve_bytes: int) -> str:
+    """Return what is missing on the disk that holds a folder, in words; empty when there is room."""
+    if not reserve_bytes:
+        return ""
+    try:
+        free = psutil.disk_usage(str(folder)).free
+    except OSError as error:
+        return f"the disk of {folder} cannot be read: {error.strerror or error}"
+    if free >= reserve_bytes:
+        return ""
+    return f"{free >> 20} MB free in {folder}, {reserve_bytes >> 20} MB are kept free"

@@ -39,6 +39,7 @@ class Engine:
         self.now = 1000.0
         self.effects: list[Effect] = []
         self._links = 0
+        self.do(self.reactor.on_recovered([], self.now))
 
     def do(self, effects: list[Effect]) -> None:
         """Keep the effects of one event."""
@@ -107,7 +108,14 @@ class Engine:
         )
 
     def tick(self, seconds: float = 0.0) -> None:
-        """Let time pass."""
+        """Let time pass, with the clock event as often as it is due."""
+        over_at = self.now + seconds
+        while self.now < over_at:
+            self.now = min(over_at, self.now + self.reactor.config.tick_s)
+            self.do(self.reactor.on_tick(self.now))
+
+    def stand_still(self, seconds: float) -> None:
+        """Let time pass without the clock event, as when the dispatcher itself is stopped."""
         self.now += seconds
         self.do(self.reactor.on_tick(self.now))
 

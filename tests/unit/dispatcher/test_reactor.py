@@ -234,6 +234,20 @@ def test_command_cut_off_by_a_drain_is_no_crash(engine):
     assert not engine.take(RecordGivenUp).is_loss
 
 
+def test_worker_that_left_in_order_is_no_crash(engine):
+    """An order that crossed the worker's word that it stops is given again without a charge, however it is found."""
+    engine.assign(make_task())
+    engine.do(engine.reactor.on_drain_started("w1"))
+    engine.join(boot_id="b2")
+    assert not engine.take(RecordGivenUp).is_loss
+    engine.effects.clear()
+    engine.do(engine.reactor.on_ready_fetched([BASIC], [make_task("t2")], 10))
+    engine.do(engine.reactor.on_drain_started("w1"))
+    engine.do(engine.reactor.on_link_lost("w1", 2))
+    engine.tick(91)
+    assert not engine.take(RecordGivenUp).is_loss
+
+
 def test_unknown_attempt_is_killed(engine):
     """A worker that runs what nobody waits for is told to stop it and say nothing more."""
     engine.join(held={"t9.3": RUNNING})
@@ -388,8 +402,7 @@ def test_message_is_bound_to_the_link_it_was_decided_for(engine):
 def test_own_standstill_is_nobodys_silence(engine):
     """A dispatcher that was stopped past all leases reads what was sent meanwhile before it calls anybody lost."""
     key = engine.assign(make_task())
-    engine.tick()
-    engine.tick(1000)
+    engine.stand_still(1000)
     engine.tick(10)
     assert not [effect for effect in engine.effects if isinstance(effect, RecordGivenUp | CloseLink)]
     engine.finish(key)
@@ -399,8 +412,9 @@ def test_own_standstill_is_nobodys_silence(engine):
 def test_silence_counts_while_the_clock_ticks(engine):
     """With the clock event at its usual pace a silent worker is lost after lease and grace, not later."""
     engine.assign(make_task())
-    for _ in range(181):
-        engine.tick(0.5)
+    engine.tick(89)
+    assert not [effect for effect in engine.effects if isinstance(effect, RecordGivenUp)]
+    engine.tick(2)
     assert engine.take(RecordGivenUp).is_loss
 
 

@@ -1,0 +1,41 @@
+"""Two thousand stories of a cluster in trouble, each from a seed, with the promises checked after every step."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.scenario import FLAVOURS, tell
+from tests.simulation.__main__ import run_seed
+
+SEEDS = 2000
+SEEDS_A_TEST = 100
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, SEEDS_A_TEST))
+def test_promises_hold_in_every_story(first):
+    """Nothing acknowledged is lost, outcomes count once and for the right attempt, and every task ends."""
+    for seed in range(first, first + SEEDS_A_TEST):
+        failure = run_seed(seed).failure
+        assert not failure, failure
+
+
+def test_a_seed_tells_the_same_story_twice():
+    """A failing seed can be looked at again, step by step."""
+    seed = 5 * 7
+    traces = []
+    for _ in range(2):
+        cluster, happen = tell(seed)
+        story = happen()
+        traces.append((story, list(cluster.world.trace or ())))
+    assert traces[0] == traces[1]
+
+
+def test_stories_are_worth_telling():
+    """The faults really strike: kills, late outcomes, suspensions and commands that run again all occur."""
+    stories = [run_seed(seed).story for seed in range(40 * len(FLAVOURS))]
+    told = [story for story in stories if story]
+    assert sum(story.counts.kills for story in told) > 100
+    assert sum(story.superseded for story in told) > 0
+    assert sum(story.suspensions for story in told) > 0
+    assert sum(story.re_executions for story in told) > 0
+    assert {story.flavour for story in told} == {flavour.name for flavour in FLAVOURS}
