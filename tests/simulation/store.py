@@ -92,6 +92,8 @@ class SimStore:
     suspensions: int = 0
     alarms: int = 0
     superseded: int = 0
+    _never_granted: set[AttemptKey] = field(default_factory=set)
+    """Claims that were refused. What the core decides before it hears of that concerns nobody."""
     _queues: dict[TaskClass, dict[str, TaskRow]] = field(default_factory=dict)
     _live: dict[str, TaskRow] = field(default_factory=dict)
 
@@ -137,7 +139,7 @@ class SimStore:
                     self.workers[worker_id].boot_id,
                     row.is_started,
                     row.is_cancel_requested,
-                )  # fmt: skip
+                )
             )
         return found
 
@@ -181,6 +183,7 @@ class SimStore:
     def _claim(self, claim: ClaimTask) -> bool:
         row = self.tasks[claim.key.task_id]
         if row.attempt != claim.key.number - 1 or row.is_assigned or row.status != "queued" or row.is_cancel_requested:
+            self._never_granted.add(claim.key)
             return False
         row.attempt, row.worker_id, row.is_assigned, row.is_started = claim.key.number, claim.worker_id, True, False
         self._queues[row.task_class].pop(row.task_id, None)
@@ -205,14 +208,14 @@ class SimStore:
         if ended.retry_delay_s is not None:
             row.retries += 1
             self._requeue(row, ended.retry_delay_s)
-        elif is_failure and row.is_cancel_requested:
-            self._finish(row, "cancelled", FailureReason.CANCELLED)
-        elif ended.report.failure_reason is FailureReason.CANCELLED:
+        elif ended.report.failure_reason is FailureReason.CANCELLED or (is_failure and row.is_cancel_requested):
             self._finish(row, "cancelled", FailureReason.CANCELLED)
         else:
             self._finish(row, "failed" if is_failure else "completed", ended.report.failure_reason)
 
     def _given_up(self, given_up: RecordGivenUp) -> None:
+        if given_up.key in self._never_granted:
+            return
         row = self._live_row(given_up.key, given_up.worker_id)
         if self.keeps_history:
             self.attempts[given_up.key].outcome = "lost" if given_up.is_loss else "rejected"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.scenario import FLAVOURS, tell
 from tests.simulation.__main__ import run_seed
+from tests.simulation.scenario import FLAVOURS, tell
 
 SEEDS = 2000
 SEEDS_A_TEST = 100

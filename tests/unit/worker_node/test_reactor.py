@@ -33,8 +33,16 @@ from octaskly_wire.vocabulary import (
     RejectionReason,
     SandboxLevel,
 )
-from worker_node.core import reactor
-from worker_node.core.effects import CloseLink, LeaveForGood, Send, SendOutcome, StartCommand, StopCommand
+from worker_node.core import reactor, spooling
+from worker_node.core.effects import (
+    CloseLink,
+    LeaveForGood,
+    Send,
+    SendOutcome,
+    SpoolOutcome,
+    StartCommand,
+    StopCommand,
+)
 from worker_node.core.outcome import KeptOutput, Outcome
 from worker_node.core.state import Offer, WorkerState
 
@@ -91,7 +99,7 @@ def test_an_attempt_goes_from_assignment_to_acknowledgement():
     assert play.take() == StartCommand(assignment(1), "test")
     play.do(reactor.on_process_started, "t1.1")
     assert play.take() == Send(AttemptStarted("t1.1"))
-    play.do(reactor.on_process_exited, "t1.1", DONE)
+    play.do(reactor.on_process_exited, "t1.1", DONE, now=0.0)
     assert play.take() == SendOutcome("t1.1", DONE)
     assert not play.state.is_idle
     play.do(reactor.on_acknowledged, "t1.1")
@@ -104,7 +112,7 @@ def test_what_is_beyond_the_slots_waits_its_turn():
     play = Play(slots=2)
     play.assign(1, 2, 3, 4)
     assert play.taken_starts() == ["t1.1", "t2.1"]
-    play.do(reactor.on_process_exited, "t2.1", DONE)
+    play.do(reactor.on_process_exited, "t2.1", DONE, now=0.0)
     assert play.take() == SendOutcome("t2.1", DONE)
     assert play.taken_starts() == ["t3.1"]
 
@@ -123,7 +131,7 @@ def test_the_same_assignment_twice_runs_once():
     play = Play(slots=1)
     play.assign(1, 2, 1, 2)
     assert play.taken_starts() == ["t1.1"]
-    play.do(reactor.on_process_exited, "t1.1", DONE)
+    play.do(reactor.on_process_exited, "t1.1", DONE, now=0.0)
     play.effects.clear()
     play.assign(1)
     assert play.take() == SendOutcome("t1.1", DONE)
@@ -162,11 +170,11 @@ def test_cancel_stops_a_command_once():
     play = Play()
     play.assign(1)
     play.taken_starts()
-    play.do(reactor.on_cancel, CancelAttempt("t1.1"))
+    play.do(reactor.on_cancel, CancelAttempt("t1.1"), now=0.0)
     assert play.take() == StopCommand("t1.1")
-    play.do(reactor.on_cancel, CancelAttempt("t1.1"))
+    play.do(reactor.on_cancel, CancelAttempt("t1.1"), now=0.0)
     assert play.effects == []
-    play.do(reactor.on_process_exited, "t1.1", DONE)
+    play.do(reactor.on_process_exited, "t1.1", DONE, now=0.0)
     assert play.take() == SendOutcome("t1.1", DONE)
 
 
@@ -175,10 +183,10 @@ def test_a_discarded_attempt_is_killed_and_not_told():
     play = Play(slots=1)
     play.assign(1, 2)
     play.taken_starts()
-    play.do(reactor.on_cancel, CancelAttempt("t1.1", discard=True))
+    play.do(reactor.on_cancel, CancelAttempt("t1.1", discard=True), now=0.0)
     assert play.take() == StopCommand("t1.1", at_once=True)
     assert [held.attempt_id for held in play.state.held()] == ["t2.1"]
-    play.do(reactor.on_process_exited, "t1.1", DONE)
+    play.do(reactor.on_process_exited, "t1.1", DONE, now=0.0)
     assert play.taken_starts() == ["t2.1"]
 
 
@@ -187,10 +195,10 @@ def test_cancelling_what_waits_needs_no_kill():
     play = Play(slots=1)
     play.assign(1, 2, 3)
     play.taken_starts()
-    play.do(reactor.on_cancel, CancelAttempt("t2.1"))
+    play.do(reactor.on_cancel, CancelAttempt("t2.1"), now=0.0)
     effect = play.take()
     assert effect.outcome.report.failure_reason is FailureReason.CANCELLED
-    play.do(reactor.on_cancel, CancelAttempt("t3.1", discard=True))
+    play.do(reactor.on_cancel, CancelAttempt("t3.1", discard=True), now=0.0)
     assert play.effects == []
     assert list(play.state.waiting) == []
 
@@ -198,8 +206,8 @@ def test_cancelling_what_waits_needs_no_kill():
 def test_cancelling_something_unknown_is_nothing():
     """The outcome may be under way already."""
     play = Play()
-    play.do(reactor.on_cancel, CancelAttempt("t9.1"))
-    play.do(reactor.on_cancel, CancelAttempt("t9.1", discard=True))
+    play.do(reactor.on_cancel, CancelAttempt("t9.1"), now=0.0)
+    play.do(reactor.on_cancel, CancelAttempt("t9.1", discard=True), now=0.0)
     assert play.effects == []
 
 
@@ -209,7 +217,8 @@ def test_a_new_link_tells_all_that_is_in_hand():
     play.assign(1, 2, 3)
     play.do(reactor.on_link_lost)
     play.effects.clear()
-    play.do(reactor.on_process_exited, "t1.1", DONE)
+    play.do(reactor.on_process_exited, "t1.1", DONE, now=0.0)
+    assert play.take() == SpoolOutcome("t1.1", DONE)
     assert play.taken_starts() == ["t3.1"]
     play.do(reactor.on_process_started, "t3.1")
     assert play.effects == []
@@ -263,7 +272,7 @@ def test_draining_hands_back_what_waits_and_finishes_what_runs():
     play.assign(3)
     assert play.take().message.reason is RejectionReason.DRAINING
     play.do(reactor.on_resume)
-    play.do(reactor.on_process_exited, "t1.1", DONE)
+    play.do(reactor.on_process_exited, "t1.1", DONE, now=0.0)
     assert isinstance(play.take(), SendOutcome)
     play.assign(3)
     assert play.taken_starts() == ["t3.1"]
@@ -334,13 +343,13 @@ def test_no_story_breaks_the_invariants(seed):
     for _ in range(500):
         name = f"t{dice.randrange(30)}.1"
         running = dice.choice([*play.state.running, name])
-        match dice.randrange(11):
+        match dice.randrange(15):
             case 0 | 1 | 2 if play.state.is_linked:  # assignments come over a link only
                 play.assign(int(name[1:-2]))
             case 3 | 4:
-                play.do(reactor.on_process_exited, running, DONE)
+                play.do(reactor.on_process_exited, running, DONE, now=0.0)
             case 5:
-                play.do(reactor.on_cancel, CancelAttempt(name, discard=dice.random() < 0.5))
+                play.do(reactor.on_cancel, CancelAttempt(name, discard=dice.random() < 0.5), now=0.0)
             case 6:
                 play.do(reactor.on_acknowledged, name)
             case 7:
@@ -351,6 +360,15 @@ def test_no_story_breaks_the_invariants(seed):
                 play.do(reactor.on_link_up, WELCOME, now=0.0)
             case 10:
                 play.do(dice.choice([reactor.on_drain, reactor.on_resume]))
+            case 11:
+                play.do(spooling.on_disk_checked, dice.choice(["", "", "full"]))
+            case 12 if play.state.finished:
+                written = dice.choice(list(play.state.finished))
+                play.do(spooling.on_spooled, written)
+            case 13 if play.state.finished:
+                play.do(spooling.on_spool_failed, dice.choice(list(play.state.finished)), "full", now=0.0)
+            case 14:
+                play.do(spooling.on_spool_due, now=dice.uniform(0.0, 3.0))
         started |= {effect.assignment.attempt_id for effect in play.effects if isinstance(effect, StartCommand)}
         play.effects.clear()
         assert set(play.state.running) <= started
