@@ -106,9 +106,7 @@ class RecordGroup:
             details["failure_reason"] = report.failure_reason.value
         is_failure = report.failure_reason not in {None, FailureReason.CANCELLED}
         if ended.retry_delay_s is not None:
-            self._requeue(key, ended.retry_delay_s, failures=1, losses=0)
-            details["retry_in_s"] = round(ended.retry_delay_s, 3)
-            self.audit.append(AuditEvent("task_requeued", "engine", ended.worker_id, key.task_id, details))
+            self._requeue(key, ended.worker_id, ended.retry_delay_s, details)
             return
         # A command that was to be cancelled and failed first was cancelled all the same.
         stdout, is_stdout_cut = shown_text(ended.stdout, is_truncated=report.stdout.is_truncated)
@@ -144,8 +142,7 @@ class RecordGroup:
             return
         details: dict[str, Any] = {"attempt": key.number, "outcome": outcome, "detail": given_up.detail}
         if given_up.retry_delay_s is not None:
-            self._requeue(key, given_up.retry_delay_s, failures=0, losses=int(given_up.is_loss))
-            self.audit.append(AuditEvent("task_requeued", "engine", given_up.worker_id, key.task_id, details))
+            self._requeue(key, given_up.worker_id, given_up.retry_delay_s, details)
             return
         status = "cancelled" if reason is FailureReason.CANCELLED else "failed"
         self._execute(
@@ -186,18 +183,28 @@ class RecordGroup:
         )  # fmt: skip
         self.audit.append(AuditEvent("outcome_superseded", "engine", late.worker_id, key.task_id, details))
 
-    def _requeue(self, key: AttemptKey, delay_s: float, *, failures: int, losses: int) -> None:
-        available_at = db_time(self.now + timedelta(seconds=delay_s))
-        # A cancel that was wished for meanwhile stands above the retry.
-        self._execute(
-            "UPDATE tasks SET status = CASE WHEN cancel_requested_at IS NULL THEN 'queued' ELSE 'cancelled' END,"
-            " failure_reason = CASE WHEN cancel_requested_at IS NULL THEN NULL ELSE 'cancelled' END,"
-            " completed_at = CASE WHEN cancel_requested_at IS NULL THEN NULL ELSE %s END,"
-            " assigned_at = NULL, worker_id = NULL, started_at = NULL, available_at = %s,"
-            " failures = failures + %s, losses = losses + %s"
-            " WHERE id = %s AND attempt = %s AND assigned_at IS NOT NULL",
-            [self.now_text, available_at, failures, losses, key.task_id, key.number],
+    def _requeue(self, key: AttemptKey, worker_id: str, retry_delay_s: float, details: dict[str, Any]) -> None:
+        """Queue the task again; a cancel that was wished for meanwhile stands above that and ends it."""
+        is_loss, is_failure = details["outcome"] == "lost", details["outcome"] == "failed"
+        ended = (
+            "assigned_at = NULL, worker_id = NULL, started_at = NULL, failures = failures + %s, losses = losses + %s"
+            " WHERE id = %s AND attempt = %s AND assigned_at IS NOT NULL"
         )
+        values = [int(is_failure), int(is_loss), key.task_id, key.number]
+        available_at = db_time(self.now + timedelta(seconds=retry_delay_s))
+        if self._execute(
+            f"UPDATE tasks SET status = 'queued', available_at = %s, {ended} AND cancel_requested_at IS NULL",  # noqa: S608 - constant
+            [available_at, *values],
+        ):
+            details["retry_in_s"] = round(retry_delay_s, 3)
+            self.audit.append(AuditEvent("task_requeued", "engine", worker_id, key.task_id, details))
+        elif self._execute(
+            "UPDATE tasks SET status = 'cancelled', failure_reason = 'cancelled', completed_at = %s,"  # noqa: S608 - constant
+            f" {ended}",
+            [self.now_text, *values],
+        ):
+            details["failure_reason"] = FailureReason.CANCELLED.value
+            self.audit.append(AuditEvent("task_finished", "engine", worker_id, key.task_id, details))
 
     def _end_attempt(self, key: AttemptKey, outcome: str, report: OutcomeReport, stdout: bytes, stderr: bytes) -> int:
         return self._execute(

@@ -230,6 +230,18 @@ def test_cancelled_task_is_not_queued_again(store, add_task):
     store.commit([RecordOutcome(key, "w1", report(FailureReason.EXIT_CODE, 1), b"", b"", 1.0)])
     task.refresh_from_db()
     assert (task.status, task.failure_reason) == ("cancelled", "cancelled")
+    assert list(AuditEntry.objects.values_list("event_type", flat=True)) == ["task_finished"]
+
+
+def test_what_follows_a_refused_claim_leaves_no_trace(store, add_task):
+    """The engine may give an attempt up before it hears that it was never granted."""
+    task = add_task(cancel_requested_at=datetime.now(UTC), status="cancelled")
+    key = AttemptKey(task.id, 1)
+    given_up = RecordGivenUp(key, "w1", True, "the worker came back without it", 0.0)
+    assert store.commit([ClaimTask(key, "w1"), given_up]) == {key}
+    task.refresh_from_db()
+    assert (task.status, task.attempt, task.losses) == ("cancelled", 0, 0)
+    assert not AuditEntry.objects.exists()
 
 
 def test_cancelled_task_whose_command_failed_is_cancelled(store, add_task):
