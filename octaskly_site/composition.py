@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import logging
 import signal
@@ -26,9 +27,11 @@ from dispatcher.shell.writer import StoreWriter
 from octaskly_site import env, status, web_server
 from octaskly_site.asgi import make_application
 from octaskly_site.database import prepare_database
+from octaskly_site.database_lock import DatabaseLock
 from octaskly_site.env import ConfigurationError
 from octaskly_site.local_worker import LocalWorker
 from octaskly_site.options import DispatcherOptions
+from octaskly_site.storage import Storage
 from octaskly_site.welcome import print_welcome
 from octaskly_wire import identity, tls
 from octaskly_wire.announcement import Announcement
@@ -54,12 +57,15 @@ class Prepared:
 
 def run(options: DispatcherOptions) -> int:
     """Run the dispatcher until it is told to stop; return the exit code."""
+    # First of all: a second dispatcher on the same database must not touch it. Given back last of all, for the
+    # threads of the last requests may outlive the loop.
+    atexit.register(DatabaseLock(options.db_path).release)
     prepared = _prepare(options)
     return web_server.run(make_application(options.threads), prepared.api_socket, lambda: _main(prepared))
 
 
 def _prepare(options: DispatcherOptions) -> Prepared:
-    # The ports first: a second dispatcher on the same database must not touch it.
+    # The ports before the database: what cannot start leaves nothing behind.
     try:
         api_socket = web_server.open_listening_socket(options.api_host, options.api_port)
     except OSError as error:
@@ -96,6 +102,7 @@ async def _main(prepared: Prepared) -> int:
     stop = StopSignals(loop)
     store = DispatchStore()
     writer = StoreWriter(store, loop)
+    storage = Storage(options.db_path, settings.OCTASKLY_DISK_RESERVE_MB, lambda: writer.is_healthy)
     writer.start()
     engine_config = EngineConfig(
         heartbeat_interval_s=settings.OCTASKLY_HEARTBEAT_S,
@@ -126,9 +133,9 @@ async def _main(prepared: Prepared) -> int:
         service,
     )
     engine = asyncio.create_task(service.run(), name="engine")
-    async with _wishes_from_apps(loop, service), _beacon(prepared):
+    async with _watched(storage), _wishes_from_apps(loop, service), _beacon(prepared):
         await listener.start()
-        status.set_probe(lambda: writer.is_healthy and not engine.done() and not stop.is_set)
+        status.set_probe(lambda: not engine.done() and not stop.is_set)
         local_worker = LocalWorker(options, prepared.cluster) if options.runs_local_worker else None
         try:
             if local_worker:
@@ -186,6 +193,19 @@ class StopSignals:
 
     def _on_signal(self) -> None:
         (self.second if self.first.is_set() else self.first).set()
+
+
+@contextlib.asynccontextmanager
+async def _watched(storage: Storage) -> AsyncIterator[None]:
+    """Turn to read-only mode while the database's disk is full."""
+    status.set_read_only_reason(lambda: storage.read_only_reason)
+    watching = asyncio.create_task(storage.watch(), name="storage")
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        storage.close()
 
 
 @contextlib.asynccontextmanager

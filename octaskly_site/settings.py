@@ -29,7 +29,8 @@ OCTASKLY_CA_WRAPPING_KEY = _keys.ca_wrapping
 OCTASKLY_VERSION = "0.1.0"
 OCTASKLY_STARTED_AT_MONOTONIC = time.monotonic()
 OCTASKLY_DEFAULT_SANDBOX = env.text("OCTASKLY_DEFAULT_SANDBOX", "basic")
-OCTASKLY_MAX_QUEUED_TASKS = 1_000_000
+OCTASKLY_MAX_QUEUED_TASKS = int(env.number("OCTASKLY_MAX_QUEUED_TASKS", 1_000_000, least=1, most=1_000_000_000))
+OCTASKLY_DISK_RESERVE_MB = env.number("OCTASKLY_DISK_RESERVE_MB", 64, least=0, most=1_000_000_000)
 OCTASKLY_HEARTBEAT_S = env.number("OCTASKLY_HEARTBEAT_S", HEARTBEAT_INTERVAL_S, least=0.1, most=3600)
 OCTASKLY_LEASE_S = env.number("OCTASKLY_LEASE_S", LEASE_S, least=0.2, most=86400)
 OCTASKLY_RECONNECT_GRACE_S = env.number("OCTASKLY_RECONNECT_GRACE_S", RECONNECT_GRACE_S, least=0, most=86400)
@@ -71,6 +72,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "octaskly_site.read_only.ReadOnlyWhileFull",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.support.cluster import Cluster
+from tests.support.small_disk import NoSmallDisk, SmallDisk, mounted_at
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -15,6 +17,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.acceptance)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A file system of few megabytes that is gone after the test, or a skip that says why not."""
+    with ExitStack() as stack:
+        try:
+            disk = stack.enter_context(mounted_at(tmp_path / "disk"))
+        except NoSmallDisk as error:
+            pytest.skip(str(error))
+        yield disk
 
 
 @pytest.fixture

@@ -1,0 +1,49 @@
+"""Middleware that answers 503 to whatever would write, while the database's disk is full. Reading goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils.html import escape
+
+from octaskly_site import status
+
+RETRY_AFTER_S: Final = 10
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+MAY_TRY: Final = frozenset({"/api/v1/auth/token", "/api/v1/auth/refresh", "/api/v1/auth/logout"})
+"""They write so little that the reserve mostly has room for it, and whoever is to look must be able to sign in."""
+
+
+class ReadOnlyWhileFull:
+    """Refuses before anything is read from the request or the database."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Pass the request on, or refuse it."""
+        if request.method in SAFE_METHODS or request.path_info.rstrip("/") in MAY_TRY:
+            return self._get_response(request)
+        reason = status.read_only_reason()
+        if reason is None:
+            return self._get_response(request)
+        response = _refusal(request, f"{reason}; nothing was stored, and what is stored can still be read")
+        response["Retry-After"] = str(RETRY_AFTER_S)
+        # Django would log an error for each: the cause is logged once, where it is.
+        response._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001
+        return response
+
+
+def _refusal(request: HttpRequest, detail: str) -> HttpResponse:
+    if request.path_info.startswith("/api/"):
+        # Middleware is loaded before the views, through which REST framework and this module must be entered.
+        from accounts_app.rest.problems import PROBLEM_TYPE, problem_document
+
+        return JsonResponse(problem_document(503, detail=detail), status=503, content_type=PROBLEM_TYPE)
+    page = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Octaskly can only be read now</title>'
+        f"<h1>Octaskly can only be read now</h1><p>{escape(detail[0].upper() + detail[1:])}.</p><p>Go back and try again in a while.</p></html>"
+    )
+    return HttpResponse(page, status=503)
