@@ -82,3 +82,4 @@ class RefusalCode(StrEnum):
     BAD_PROOF = "bad_proof"
     REVOKED = "revoked"
     SHUTTING_DOWN = "shutting_down"
+    UNAVAILABLE = "unavailable"

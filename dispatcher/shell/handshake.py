@@ -82,6 +82,11 @@ class Gatekeeper:
             if isinstance(first, FetchCa):
                 link.send(CaBundle(cluster_id=self._facts.cluster_id, certificate=self._facts.ca_certificate))
                 raise Turned("asked for the CA certificate")
+            if not self._writer.is_healthy:
+                # What is asked of the store now would pile up behind the commit that fails.
+                detail = "the dispatcher's database cannot be written"
+                link.send(Refused(code=RefusalCode.UNAVAILABLE, detail=detail, is_final=False))
+                raise Turned(detail)
             if isinstance(first, Enrol):
                 await self._enrol(link, first)
                 raise Turned("enrolled")

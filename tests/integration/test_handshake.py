@@ -9,7 +9,7 @@ import pytest
 
 from dispatcher.config import ShellConfig
 from dispatcher.core.config import EngineConfig
-from dispatcher.ports import WhitelistEntry, Wishes, WorkerConnected, WorkerRefused
+from dispatcher.ports import StoreUnavailable, WhitelistEntry, Wishes, WorkerConnected, WorkerRefused
 from dispatcher.shell.handshake import ClusterFacts, Gatekeeper
 from dispatcher.shell.service import DispatcherService
 from dispatcher.shell.tcp_listener import TcpListener
@@ -33,13 +33,16 @@ class MemoryStore:
     def __init__(self):
         self.whitelist = {}
         self.records = []
+        self.is_full = False
 
     def recover(self):
         """Return nothing: this dispatcher is new."""
         return []
 
     def commit(self, records):
-        """Keep the records."""
+        """Keep the records, unless there is no room."""
+        if self.is_full:
+            raise StoreUnavailable("the disk is full")
         self.records += records
         return frozenset()
 
@@ -64,6 +67,7 @@ class Door:
         self.key = identity.new_key()
         self.certificate = self.issue("w1", self.key)
         self.port = 0
+        self.writer = None
 
     def issue(self, worker_id, key, ca=CA, ca_key=CA_KEY, now=NOW):
         """Issue a worker's certificate."""
@@ -136,6 +140,7 @@ def at_the_door(scenario):
         loop = asyncio.get_running_loop()
         writer = StoreWriter(door.store, loop)
         writer.start()
+        door.writer = writer
         service = DispatcherService(EngineConfig(), door.store, writer)
         engine = asyncio.create_task(service.run())
         leaf_key = identity.new_key()
@@ -166,6 +171,25 @@ def test_whitelisted_worker_is_welcomed_and_recorded():
         answer = await door.knock()
         assert isinstance(answer, Welcome)
         assert answer.admission is Admission.APPROVED
+
+    at_the_door(scenario)
+
+
+def test_while_nothing_can_be_stored_workers_are_told_to_come_back():
+    """Their questions would pile up behind the commit that fails; with room again they are welcome."""
+
+    async def scenario(door):
+        door.allow()
+        door.store.is_full = True
+        door.writer.submit([WorkerRefused("w2", "192.0.2.1", RefusalCode.NOT_ENROLLED, "")])
+        async with asyncio.timeout(10):
+            while door.writer.is_healthy:
+                await asyncio.sleep(0.01)
+        answer = await door.knock()
+        assert (answer.code, answer.is_final) == (RefusalCode.UNAVAILABLE, False)
+        door.store.is_full = False
+        await door.wait_for_record(WorkerRefused)
+        assert isinstance(await door.knock(), Welcome)
 
     at_the_door(scenario)
 
