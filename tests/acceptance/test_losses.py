@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+from dispatcher.core.flapping import SAME_FAILURE_S
 from tests.support.cluster import Cluster
 from tests.support.programs import process_exists
 from tests.support.wait import wait_until
@@ -49,6 +51,36 @@ def test_a_killed_worker_that_comes_back_takes_its_task_again(cluster: Cluster, 
     assert task["status"] == "completed"
     assert cluster.rows("SELECT failures, losses FROM tasks") == [(0, 1)]
     assert len(cluster.api.workers()) == 1
+
+
+def test_a_task_that_takes_five_workers_down_is_given_up(cluster: Cluster, tmp_path: Path) -> None:
+    """It fails with worker_lost after five executions; the worker it kept killing is suspended with the reason."""
+    marks = tmp_path / "marks"
+    poison = cluster.api.submit(f"echo x >> {marks}; sleep 300")
+    for life in range(1, 6):
+        worker = cluster.start_worker("cursed", slots=1)
+        wait_until(lambda life=life: len(lines_of(marks)) == life, f"life {life}", describe=cluster.describe)
+        began = time.monotonic()
+        wait_until(lambda began=began: time.monotonic() > began + SAME_FAILURE_S, "it is no part of the last failure")
+        worker.kill()
+    worker = cluster.start_worker("cursed", slots=1)
+    [task] = cluster.wait_ended(poison)
+    assert (task["status"], task["failure_reason"], task["attempt"]) == ("failed", "worker_lost", 5)
+    assert len(lines_of(marks)) == 5
+
+    def suspended() -> dict | None:
+        cursed = cluster.api.worker_named("cursed")
+        return cursed if cursed["admission"] == "suspended" else None
+
+    cursed = wait_until(suspended, "the worker is suspended", describe=cluster.describe)
+    assert "5 failures within 10 minutes" in cursed["admission_reason"]
+    waiting = cluster.api.submit("echo later")
+    [reason] = cluster.api.get(f"tasks/{waiting}/why")["workers"]
+    assert "suspended" in reason["reason"]
+    cluster.api.post(f"workers/{cursed['id']}/approve")
+    [task] = cluster.wait_ended(waiting)
+    assert task["stdout"] == "later\n"
+    assert worker.is_running
 
 
 def check_restart_loses_nothing(cluster: Cluster, tmp_path: Path, *, politely: bool) -> None:
