@@ -20,10 +20,12 @@ from dispatcher.core.effects import (
 )
 from dispatcher.core.events import RecoveredAttempt
 from dispatcher.core.placement import Explanation, TaskNeeds, WorkerView, explain_waiting
+from dispatcher.core.retry import MAX_RETRY_DELAY_S
 from octaskly_wire.messages import Register, Vitals
 from octaskly_wire.vocabulary import Admission, RefusalCode
 
 __all__ = [
+    "MAX_RETRY_DELAY_S",
     "AttemptKey",
     "ClaimTask",
     "EnrolmentAnswer",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +17,7 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 
 from audit_app.trail import record
 from dispatcher.ports import (
+    MAX_RETRY_DELAY_S,
     AttemptKey,
     EnrolmentAnswer,
     ReadyTask,
@@ -38,6 +39,14 @@ logger = logging.getLogger(__name__)
 
 READY_COLUMNS: Final = (
     "id, command, priority, timeout_s, sandbox, network, env, limits, max_retries, attempt, failures, losses"
+)
+
+# Spelled as the partial index tasks_ready is, so that it serves condition and order alike.
+READY_QUERY: Final = (
+    f"SELECT {READY_COLUMNS} FROM tasks"  # noqa: S608 - constant
+    " WHERE status = 'queued' AND assigned_at IS NULL AND cancel_requested_at IS NULL"
+    " AND sandbox = %s AND network = %s AND (available_at <= %s OR available_at > %s OR attempt = 0)"
+    " ORDER BY priority DESC, id LIMIT %s"
 )
 
 
@@ -117,15 +126,11 @@ class DispatchStore:
 
     def _fetch_class(self, wanted: TaskClass, limit: int) -> list[ReadyTask]:
         sandbox, network = wanted
+        now = utc_now()
+        # The wall clock may be set back: no task waits longer for that than for its pause, a new one not at all.
+        beyond_any_pause = now + timedelta(seconds=MAX_RETRY_DELAY_S)
         with connection.cursor() as cursor:
-            # Spelled as the partial index tasks_ready is, so that it serves condition and order alike.
-            cursor.execute(
-                f"SELECT {READY_COLUMNS} FROM tasks"  # noqa: S608 - constant
-                " WHERE status = 'queued' AND assigned_at IS NULL AND cancel_requested_at IS NULL"
-                " AND sandbox = %s AND network = %s AND available_at <= %s"
-                " ORDER BY priority DESC, id LIMIT %s",
-                [sandbox.value, network, db_time(utc_now()), limit],
-            )
+            cursor.execute(READY_QUERY, [sandbox.value, network, db_time(now), db_time(beyond_any_pause), limit])
             return [_ready_task(row) for row in cursor.fetchall()]
 
     def _wishes(self) -> Wishes:

@@ -7,6 +7,8 @@ from typing import Final
 
 from octaskly_wire.vocabulary import FailureReason
 
+MAX_RETRY_DELAY_S: Final = 300.0
+
 NEVER_RETRIED: Final = frozenset({FailureReason.CANCELLED})
 
 
@@ -15,7 +17,7 @@ class RetryPolicy:
     """Backoff and budgets. A lost worker never costs a command its retry."""
 
     base_s: float = 1.0
-    max_s: float = 300.0
+    max_s: float = MAX_RETRY_DELAY_S
     max_losses: int = 5
 
     def after_failure(self, reason: FailureReason, failures: int, max_retries: int, jitter: float) -> float | None:

@@ -20,7 +20,7 @@ from dispatcher.ports import (
 )
 from octaskly_wire.messages import CapturedOutput, OutcomeReport
 from octaskly_wire.vocabulary import Enforcement, FailureReason, SandboxLevel
-from tasks_app.dispatch_store import DispatchStore
+from tasks_app.dispatch_store import READY_QUERY, DispatchStore
 from tasks_app.ids import new_task_ids
 from tasks_app.models import Result, Task
 from workers_app.models import Worker
@@ -273,16 +273,21 @@ def test_queue_is_ordered_by_priority_then_age(store, add_task):
     assert [task.task_id for task in store.fetch_ready([BASIC], 2)] == [high.id, old.id]
 
 
+def test_a_clock_that_is_set_back_holds_no_task_up(store, add_task):
+    """A new task is due whatever its time says; a pause that ends later than any pause can is over."""
+    an_hour_ahead, soon = (datetime.now(UTC) + timedelta(seconds=seconds) for seconds in (3600, 60))
+    new = add_task(available_at=soon)
+    paused_before = add_task(available_at=an_hour_ahead, attempt=1, failures=1)
+    add_task(available_at=soon, attempt=1, failures=1)
+    assert [task.task_id for task in store.fetch_ready([BASIC], 9)] == [new.id, paused_before.id]
+
+
 def test_queue_head_is_read_from_the_index(add_task):
     """A million queued tasks must not be sorted for each look: the partial index serves the order."""
     from django.db import connection
 
     with connection.cursor() as cursor:
-        cursor.execute(
-            "EXPLAIN QUERY PLAN SELECT id FROM tasks WHERE status = 'queued' AND assigned_at IS NULL"
-            " AND cancel_requested_at IS NULL AND sandbox = 'basic' AND network = 0"
-            " AND available_at <= '2999-01-01' ORDER BY priority DESC, id LIMIT 5"
-        )
+        cursor.execute(f"EXPLAIN QUERY PLAN {READY_QUERY}", ["basic", False, "2999-01-01", "2999-01-02", 5])
         plan = " ".join(str(row) for row in cursor.fetchall())
     assert "tasks_ready" in plan
     assert "TEMP B-TREE" not in plan
