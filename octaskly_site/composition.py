@@ -61,7 +61,8 @@ def run(options: DispatcherOptions) -> int:
     # threads of the last requests may outlive the loop.
     atexit.register(DatabaseLock(options.db_path).release)
     prepared = _prepare(options)
-    return web_server.run(make_application(options.threads), prepared.api_socket, lambda: _main(prepared))
+    application, http = make_application(options.threads)
+    return web_server.run(application, prepared.api_socket, lambda: _main(prepared), http.close)
 
 
 def _prepare(options: DispatcherOptions) -> Prepared:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
+from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils.decorators import sync_and_async_middleware
 from django.utils.html import escape
 
 from octaskly_site import status
@@ -16,24 +18,36 @@ MAY_TRY: Final = frozenset({"/api/v1/auth/token", "/api/v1/auth/refresh", "/api/
 """They write so little that the reserve mostly has room for it, and whoever is to look must be able to sign in."""
 
 
-class ReadOnlyWhileFull:
-    """Refuses before anything is read from the request or the database."""
+@sync_and_async_middleware
+def read_only_while_full(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    """Pass each request on, or refuse it before anything is read from it or from the database.
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        self._get_response = get_response
+    Of both kinds: one that is only synchronous would make Django change threads twice more for each request.
+    """
+    if iscoroutinefunction(get_response):
 
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        """Pass the request on, or refuse it."""
-        if request.method in SAFE_METHODS or request.path_info.rstrip("/") in MAY_TRY:
-            return self._get_response(request)
-        reason = status.read_only_reason()
-        if reason is None:
-            return self._get_response(request)
-        response = _refusal(request, f"{reason}; nothing was stored, and what is stored can still be read")
-        response["Retry-After"] = str(RETRY_AFTER_S)
-        # Django would log an error for each: the cause is logged once, where it is.
-        response._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001
-        return response
+        async def serve_later(request: HttpRequest) -> HttpResponse:
+            return _objection_to(request) or await get_response(request)
+
+        return serve_later
+
+    def serve(request: HttpRequest) -> HttpResponse:
+        return _objection_to(request) or get_response(request)
+
+    return serve
+
+
+def _objection_to(request: HttpRequest) -> HttpResponse | None:
+    if request.method in SAFE_METHODS or request.path_info.rstrip("/") in MAY_TRY:
+        return None
+    reason = status.read_only_reason()
+    if reason is None:
+        return None
+    response = _refusal(request, f"{reason}; nothing was stored, and what is stored can still be read")
+    response["Retry-After"] = str(RETRY_AFTER_S)
+    # Django would log an error for each: the cause is logged once, where it is.
+    response._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001
+    return response
 
 
 def _refusal(request: HttpRequest, detail: str) -> HttpResponse:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import signal
+import threading
 from pathlib import Path
+
+import httpx
 
 from tests.support.cluster import Cluster
 from tests.support.programs import process_exists
@@ -66,3 +69,34 @@ def test_the_local_worker_ends_with_its_dispatcher(new_cluster, tmp_path: Path) 
     cluster.dispatcher.ask_to_stop()
     cluster.dispatcher.wait(30)
     wait_until(lambda: not process_exists(int(pids.read_text())), "the command is gone", describe=cluster.describe)
+
+
+def test_a_dispatcher_under_requests_ends_at_once_and_keeps_what_it_acknowledged(cluster: Cluster) -> None:
+    """SIGTERM while clients post without a pause: it ends in order, and every task of a 201 is there afterwards."""
+    acknowledged: list[str] = []
+    is_over = threading.Event()
+    headers = {"Authorization": cluster.api.http.headers["Authorization"]}
+
+    def post() -> None:
+        with httpx.Client(base_url=cluster.url, headers=headers, timeout=20, trust_env=False) as client:
+            while not is_over.is_set():
+                try:
+                    answer = client.post("/api/v1/tasks", json=[{"command": "true"}] * 20)
+                except httpx.TransportError:
+                    return
+                if answer.status_code == 201:
+                    acknowledged.extend(task["id"] for task in answer.json())
+
+    clients = [threading.Thread(target=post) for _ in range(6)]
+    for client in clients:
+        client.start()
+    try:
+        wait_until(lambda: len(acknowledged) > 200, "requests are answered", describe=cluster.describe)
+        assert cluster.dispatcher is not None
+        assert cluster.dispatcher.stop(timeout_s=8) == 0
+    finally:
+        is_over.set()
+        for client in clients:
+            client.join()
+    stored = {row[0] for row in cluster.rows("SELECT id FROM tasks")}
+    assert set(acknowledged) <= stored
