@@ -2,12 +2,15 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format requirements clean
+.PHONY: help run test lint simulate simulate-growth chaos format requirements clean
 
 help:
 	@echo "make run            start a dispatcher with one local worker (ARGS='--api-port 8080' passes flags)"
 	@echo "make test           lint, types, layers, migrations and the whole test suite"
 	@echo "make lint           the same without the test suite"
+	@echo "make simulate       tell stories of a simulated cluster: SEEDS=0:100000, or SEEDS=7 TRACE=1 for one in full"
+	@echo "make simulate-growth  10,000 workers and 1,000,000 tasks in virtual time, with the cost of a task"
+	@echo "make chaos          kill, pause and cut off the real programs (ARGS=--short, ARGS='--seed 7')"
 	@echo "make format         let ruff rewrite the code"
 	@echo "make requirements   pin the *.in files again"
 	@echo "make clean          remove .venv and caches; data/ stays"
@@ -20,6 +23,19 @@ test:
 
 lint:
 	@exec $(PYTHON) scripts/check.py --no-tests
+
+SEEDS ?= 0:20000
+simulate:
+	@$(PYTHON) scripts/bootstrap.py --dev
+	@.venv/bin/python -m tests.simulation --seeds $(SEEDS) $(if $(TRACE),--trace)
+
+simulate-growth:
+	@$(PYTHON) scripts/bootstrap.py --dev
+	@.venv/bin/python -m tests.simulation.growth $(ARGS)
+
+chaos:
+	@$(PYTHON) scripts/bootstrap.py --dev
+	@.venv/bin/python -m tests.chaos $(ARGS)
 
 format:
 	@$(PYTHON) scripts/bootstrap.py --dev

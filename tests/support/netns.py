@@ -1,13 +1,16 @@
-"""Two network namespaces joined by a cable: two machines on a LAN, as far as multicast can tell."""
+"""Network namespaces joined by cables: machines on a LAN, as far as their programs can tell."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+_numbers = itertools.count(1)
 
 
 class NamespacesUnavailable(Exception):
@@ -26,19 +29,29 @@ class Machine:
         return ["ip", "netns", "exec", self.namespace, *arguments]
 
 
+@dataclass(frozen=True)
+class Cabled:
+    """A machine on a cable whose other end is this one."""
+
+    machine: Machine
+    here: str
+    device: str
+
+    def set_up(self, is_up: bool) -> None:
+        """Put the cable's plug in here, or pull it out."""
+        ip("link", "set", self.device, "up" if is_up else "down")
+
+
 @contextmanager
 def two_machines() -> Iterator[tuple[Machine, Machine]]:
     """Make the pair, and take it away again; raises NamespacesUnavailable."""
-    if os.geteuid() != 0:
-        raise NamespacesUnavailable("needs root to make network namespaces")
-    if shutil.which("ip") is None:
-        raise NamespacesUnavailable("needs `ip` (package iproute2)")
+    _check_host()
     tag = f"ok{os.getpid()}"
     left, right = Machine(f"{tag}a", "10.217.0.1"), Machine(f"{tag}b", "10.217.0.2")
     try:
         for machine in (left, right):
-            _ip("netns", "add", machine.namespace)
-        _ip(
+            ip("netns", "add", machine.namespace)
+        ip(
             "link",
             "add",
             left.namespace,
@@ -54,17 +67,55 @@ def two_machines() -> Iterator[tuple[Machine, Machine]]:
         )
         for machine in (left, right):
             inside = ("-n", machine.namespace)
-            _ip(*inside, "addr", "add", f"{machine.address}/24", "dev", machine.namespace)
-            _ip(*inside, "link", "set", "lo", "up")
-            _ip(*inside, "link", "set", machine.namespace, "up", "multicast", "on")
-            _ip(*inside, "route", "add", "224.0.0.0/4", "dev", machine.namespace)
+            ip(*inside, "addr", "add", f"{machine.address}/24", "dev", machine.namespace)
+            ip(*inside, "link", "set", "lo", "up")
+            ip(*inside, "link", "set", machine.namespace, "up", "multicast", "on")
+            ip(*inside, "route", "add", "224.0.0.0/4", "dev", machine.namespace)
         yield left, right
     finally:
         for machine in (left, right):
             subprocess.run(["ip", "netns", "delete", machine.namespace], check=False, capture_output=True)
 
 
-def _ip(*arguments: str) -> None:
+@contextmanager
+def namespace(kind: str) -> Iterator[str]:
+    """Make a namespace and take it away again; yield its name, short enough for that of a device, too."""
+    _check_host()
+    name = f"ok{kind}{os.getpid()}n{next(_numbers)}"
+    ip("netns", "add", name)
+    try:
+        ip("-n", name, "link", "set", "lo", "up")
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+
+@contextmanager
+def machine_on_a_cable() -> Iterator[Cabled]:
+    """Make a machine with a cable to this one; raises NamespacesUnavailable."""
+    with namespace("c") as name:
+        cabled = Cabled(Machine(name, "10.218.0.2"), "10.218.0.1", f"{name}h")
+        ip("link", "add", cabled.device, "type", "veth", "peer", "name", name, "netns", name)
+        try:
+            ip("addr", "add", f"{cabled.here}/24", "dev", cabled.device)
+            ip("-n", name, "addr", "add", f"{cabled.machine.address}/24", "dev", name)
+            ip("-n", name, "link", "set", name, "up")
+            cabled.set_up(True)
+            yield cabled
+        finally:
+            # The other end goes with it.
+            subprocess.run(["ip", "link", "delete", cabled.device], check=False, capture_output=True)
+
+
+def _check_host() -> None:
+    if os.geteuid() != 0:
+        raise NamespacesUnavailable("needs root to make network namespaces")
+    if shutil.which("ip") is None:
+        raise NamespacesUnavailable("needs `ip` (package iproute2)")
+
+
+def ip(*arguments: str) -> None:
+    """Run `ip`; raises NamespacesUnavailable with what it says."""
     done = subprocess.run(["ip", *arguments], check=False, capture_output=True, text=True)
     if done.returncode != 0:
         raise NamespacesUnavailable(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
