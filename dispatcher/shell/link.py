@@ -68,6 +68,9 @@ class WorkerLink:
                 yield message
 
     def _keep(self, chunk: OutputChunk) -> None:
+        if any(attempt_id != chunk.attempt_id for attempt_id, _ in self._outputs):
+            # One outcome at a time, so that a worker cannot fill this memory with beginnings.
+            raise MalformedMessage(f"chunks of {chunk.attempt_id} amid those of another attempt")
         kept = self._outputs.setdefault((chunk.attempt_id, chunk.stream), bytearray())
         if chunk.offset == 0:
             kept.clear()  # A resent outcome starts over.

@@ -61,6 +61,8 @@ WISHES_POLL_S: Final = 1.0
 SEEN_FLUSH_S: Final = 5.0
 MAX_WAITING_STEPS: Final = 2000
 """Steps waiting for their commit; beyond it links are not read, so that workers feel the pressure."""
+MAX_WAITING_BYTES: Final = 64 << 20
+"""Output in those steps; the same beyond it."""
 
 RECORDS: Final = (ClaimTask, RecordStarted, RecordOutcome, RecordGivenUp, RecordSuperseded, SuspendWorker)
 
@@ -76,6 +78,7 @@ class DispatcherService:
         self._reactor = Reactor(config)
         self._links: dict[str, WorkerLink] = {}
         self._steps: deque[tuple[asyncio.Future[frozenset[AttemptKey]] | None, Sequence[Effect]]] = deque()
+        self._waiting_bytes = 0
         self._has_steps = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -265,8 +268,14 @@ class DispatcherService:
 
     def _enter_step(self, future: asyncio.Future[frozenset[AttemptKey]] | None, effects: Sequence[Effect]) -> None:
         self._steps.append((future, effects))
+        self._waiting_bytes += _output_bytes(effects)
         self._has_steps.set()
-        if len(self._steps) >= MAX_WAITING_STEPS:
+        self._settle_room()
+
+    def _settle_room(self) -> None:
+        if len(self._steps) < MAX_WAITING_STEPS and self._waiting_bytes < MAX_WAITING_BYTES:
+            self._has_room.set()
+        else:
             self._has_room.clear()
 
     async def _carry_out(self) -> None:
@@ -276,9 +285,9 @@ class DispatcherService:
                 future, effects = self._steps[0]
                 refused = await future if future is not None else frozenset()
                 self._steps.popleft()
+                self._waiting_bytes -= _output_bytes(effects)
                 self._send_all(effects, refused)
-                if len(self._steps) < MAX_WAITING_STEPS:
-                    self._has_room.set()
+                self._settle_room()
             self._has_steps.clear()
             if self._failure is not None:
                 raise self._failure
@@ -327,3 +336,8 @@ class DispatcherService:
             if self._vitals and self._writer.is_healthy:
                 self._submit([WorkerSeen(worker_id, vitals) for worker_id, vitals in self._vitals.items()])
                 self._vitals.clear()
+
+
+def _output_bytes(effects: Sequence[Effect]) -> int:
+    outcomes = (effect for effect in effects if isinstance(effect, RecordOutcome | RecordSuperseded))
+    return sum(len(outcome.stdout) + len(outcome.stderr) for outcome in outcomes)
