@@ -253,10 +253,11 @@ class Field(Cluster):
     def abandon(self) -> None:
         """End everything that still runs: after a failure, or at an interrupt, from another thread."""
         self._is_abandoned = True
-        self._end_threads()
+        self._is_over.set()
         for program in self.programs:
             if program.is_running:
                 program.kill()
+        self._end_threads()
 
     def close_files(self) -> None:
         """Let go of connections and the story."""

@@ -66,9 +66,14 @@ class Client:
         self._ledger = ledger
         self._key_prefix = key_prefix
         self._requests = 0
+        self._is_given_up = threading.Event()
 
     def close(self) -> None:
         self._api.close()
+
+    def give_up(self) -> None:
+        """Wait for no answer any more: nobody will give one."""
+        self._is_given_up.set()
 
     def submit(self, tasks: Sequence[dict[str, Any]]) -> list[str]:
         """Return the ids of the tasks; raises AssertionError for any answer but a yes."""
@@ -76,7 +81,7 @@ class Client:
         body = json.dumps(list(tasks)).encode()
         headers = {"Idempotency-Key": f"{self._key_prefix}-{self._requests}", "Content-Type": "application/json"}
         deadline = time.monotonic() + PATIENCE_S
-        while True:
+        while not self._is_given_up.is_set():
             try:
                 if "Authorization" not in self._api.http.headers:
                     self._api.login("admin", self._password)
@@ -98,6 +103,7 @@ class Client:
             assert len(made) == len(tasks), f"{len(tasks)} tasks were asked for and {len(made)} acknowledged"
             self._ledger.acknowledged.update(made)
             return list(made.values())
+        raise AssertionError("the scenario ended before the answer came")
 
 
 class Load(threading.Thread):
@@ -135,6 +141,9 @@ class Load(threading.Thread):
     def stop(self) -> None:
         """End early, at the end of a scenario that failed."""
         self._is_over.set()
+        self._client.give_up()
+        if self.is_alive():
+            self.join(REQUEST_TIMEOUT_S + RETRY_S)
 
     def _one(self) -> dict[str, Any]:
         if self._random.random() >= self._pace.sleepers:
