@@ -268,6 +268,8 @@ class Field(Cluster):
 
     def _end_threads(self) -> None:
         self._is_over.set()
+        for client in self._clients:
+            client.give_up()
         for load in self._loads:
             load.stop()
         if self._warden.is_alive():

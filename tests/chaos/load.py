@@ -141,7 +141,6 @@ class Load(threading.Thread):
     def stop(self) -> None:
         """End early, at the end of a scenario that failed."""
         self._is_over.set()
-        self._client.give_up()
         if self.is_alive():
             self.join(REQUEST_TIMEOUT_S + RETRY_S)
 
