@@ -51,7 +51,6 @@ class SimCluster:
         self.behaviours: dict[str, list[Behaviour]] = {}
         self.executed: dict[str, str] = {}
         """Which worker life began the command of each attempt."""
-        self.checks_deeply = True
         world.after_step = self.check_step
 
     # --- building ----------------------------------------------------------------------------------
@@ -137,12 +136,9 @@ class SimCluster:
         """Check what must hold at every moment. What must fit a record is checked by the store itself."""
         if self.store.alarms:
             raise InvariantBroken("an honest worker's outcome was refused as contradicting")
-        if self.checks_deeply and self.world.steps % 7 == 0:
-            if self.dispatcher.is_alive:
-                self.dispatcher.reactor.state.check_invariants()
-            for worker in self.workers.values():
-                if worker.is_alive:
-                    worker.state.check_invariants()
+        process = self.world.acting
+        if process and process.is_alive:
+            process.check_invariants()
 
     def is_quiet(self) -> bool:
         """Return whether all that was submitted has ended and nobody waits for anybody."""

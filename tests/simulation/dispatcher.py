@@ -98,6 +98,10 @@ class SimDispatcher(Process):
         for connection in list(self._links.values()):
             connection.cut("the dispatcher died")
 
+    def check_invariants(self) -> None:
+        """Check the core's state."""
+        self.reactor.state.check_invariants()
+
     # --- links -------------------------------------------------------------------------------------
 
     def greet(self, connection: Connection, boot_id: str) -> None:

@@ -144,6 +144,10 @@ class SimWorker(Process):
         else:
             self.later(0.1, self._end_when_idle, deadline)
 
+    def check_invariants(self) -> None:
+        """Check the core's state."""
+        self.state.check_invariants()
+
     # --- the link ----------------------------------------------------------------------------------
 
     def _dial(self) -> None:

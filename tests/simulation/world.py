@@ -23,6 +23,8 @@ class World:
         self.steps = 0
         self.trace: deque[str] | None = deque(maxlen=trace_lines) if trace_lines else None
         self.after_step: Callable[[], None] = lambda: None
+        self.acting: Process | None = None
+        """Whose step this is; None when people or the network did something, which shows at the next step of one."""
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._sequence = 0
 
@@ -52,6 +54,7 @@ class World:
         """Let events happen until the predicate holds or the time is over; return whether it held."""
         while self._events and self._events[0][0] <= until_s:
             self.now, _, action, arguments = heapq.heappop(self._events)
+            self.acting = None
             action(*arguments)
             self.steps += 1
             self.after_step()
@@ -88,6 +91,10 @@ class Process:
         """Die: nothing that was to happen in this life happens."""
         self.is_alive = False
 
+    def check_invariants(self) -> None:
+        """Raise AssertionError when its state contradicts itself."""
+        raise NotImplementedError
+
     def freeze(self, seconds: float) -> None:
         """Stop until then; all that is due meanwhile happens at the end, in order."""
         self.frozen_until = max(self.frozen_until, self.world.now + seconds)
@@ -102,6 +109,7 @@ class Process:
         if self.frozen_until > self.world.now + 1e-9:
             self.world.after(self.frozen_until - self.world.now, self._happen, life, action, arguments)
             return
+        self.world.acting = self
         action(*arguments)
 
 
