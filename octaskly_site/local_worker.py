@@ -12,6 +12,7 @@ from pathlib import Path
 from django.db import connections
 
 from octaskly_site.options import DispatcherOptions
+from octaskly_site.surviving_worker import SurvivingWorker
 from workers_app.services import ClusterIdentity, create_join_token
 
 logger = logging.getLogger(__name__)
@@ -28,21 +29,35 @@ class LocalWorker:
         self._options = options
         self._cluster = cluster
         self._state_dir = options.db_path.parent / "local-worker"
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.subprocess.Process | SurvivingWorker | None = None
 
     async def start(self) -> None:
-        """Start the child, with a fresh join token when it has no identity for this cluster yet."""
+        """Start the child, or take over the one that outlived the last dispatcher, and what runs there with it."""
+        host = "127.0.0.1" if self._options.bind in {"0.0.0.0", "::"} else self._options.bind  # noqa: S104 - compared
+        address = f"{host}:{self._options.port}"
+        survivor = SurvivingWorker.find(self._state_dir)
+        if survivor is None:
+            self._process = await self._new_child(address)
+            return
+        self._process = survivor
+        if survivor.dials(address):
+            logger.info("The local worker of an earlier start still runs (pid %d) and is taken over", survivor.pid)
+        else:
+            logger.warning("The local worker of an earlier start (pid %d) dials another port: it ends", survivor.pid)
+            with contextlib.suppress(ProcessLookupError):
+                survivor.kill()
+
+    async def _new_child(self, address: str) -> asyncio.subprocess.Process:
+        """Start the program, with a fresh join token when it has no identity for this cluster yet."""
         environment = {name: value for name, value in os.environ.items() if name not in _KEPT_FROM_WORKER}
         if not self._has_identity():
             environment["OCTASKLY_JOIN_TOKEN"] = await asyncio.to_thread(_new_token)
-        bind = self._options.bind
-        host = "127.0.0.1" if bind in {"0.0.0.0", "::"} else bind  # noqa: S104 - compared, not bound
-        self._process = await asyncio.create_subprocess_exec(
+        return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "worker_node",
             "--dispatcher-addr",
-            f"{host}:{self._options.port}",
+            address,
             "--state-dir",
             str(self._state_dir),
             "--min-sandbox",

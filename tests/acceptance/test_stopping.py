@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from tests.support.cluster import Cluster
-from tests.support.programs import process_exists
+from tests.support.programs import free_port, process_exists
 from tests.support.wait import wait_until
 
 
@@ -69,6 +69,42 @@ def test_the_local_worker_ends_with_its_dispatcher(new_cluster, tmp_path: Path) 
     cluster.dispatcher.ask_to_stop()
     cluster.dispatcher.wait(30)
     wait_until(lambda: not process_exists(int(pids.read_text())), "the command is gone", describe=cluster.describe)
+
+
+def test_a_local_worker_that_outlived_its_dispatcher_is_taken_over(new_cluster, tmp_path: Path) -> None:
+    """kill -9 of `--with-worker`: what runs there goes on under the next one, which ends the worker, too."""
+    gate, marks = tmp_path / "gate", tmp_path / "marks"
+    cluster = new_cluster()
+    cluster.start_dispatcher("--with-worker")
+    running = cluster.api.submit(f"echo $PPID >> {marks}; while [ ! -e {gate} ]; do sleep 0.05; done; echo over")
+    cluster.wait_status(running, "running")
+    assert cluster.dispatcher is not None
+    cluster.dispatcher.kill()
+    again = cluster.start_dispatcher("--with-worker")
+    wait_until(lambda: "is taken over" in again.stderr, "the worker is found", describe=cluster.describe)
+    wait_until(lambda: cluster.api.workers()[0]["is_connected"], "it is back", describe=cluster.describe)
+    gate.touch()
+    [task] = cluster.wait_ended(running)
+    assert (task["status"], task["stdout"], task["attempt"]) == ("completed", "over\n", 1)
+    assert len(marks.read_text().split()) == 1
+    assert again.stop() == 0
+    worker_pid = int((cluster.db_path.parent / "local-worker" / "lock").read_text())
+    assert not process_exists(worker_pid)
+    assert "in use by another worker" not in again.stderr
+
+
+def test_a_local_worker_of_another_port_makes_room_for_one_of_this(new_cluster) -> None:
+    """It could never connect: its task is a loss, and the new worker runs it."""
+    cluster = new_cluster()
+    first = cluster.start_dispatcher("--with-worker")
+    [worker] = wait_until(cluster.api.workers, "it has joined", describe=cluster.describe)
+    first.kill()
+    cluster.port = free_port()
+    cluster.start_dispatcher("--with-worker")
+    cluster.wait_connected(worker["name"])
+    task_id = cluster.api.submit("echo here")
+    [task] = cluster.wait_ended(task_id)
+    assert task["stdout"] == "here\n"
 
 
 def test_a_dispatcher_under_requests_ends_at_once_and_keeps_what_it_acknowledged(cluster: Cluster) -> None:

@@ -18,6 +18,12 @@ PORTS_A_PROCESS = 2_000
 _next_port = FIRST_PORT + PORTS_A_PROCESS * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
+def use_ports_of(number: int) -> None:
+    """Take ports from another range, as the test process of this number would."""
+    global _next_port  # noqa: PLW0603 - as below
+    _next_port = FIRST_PORT + PORTS_A_PROCESS * number
+
+
 def free_port() -> int:
     """Return a TCP port that nobody listens on and that no other call returned."""
     global _next_port  # noqa: PLW0603 - one counter for the whole test process

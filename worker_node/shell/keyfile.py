@@ -32,6 +32,20 @@ class Identity:
     key: Ed25519PrivateKey = field(repr=False)
 
 
+def holder_of(path: Path) -> int | None:
+    """Return the id of the process that works in this state folder; None where none does, or nobody can tell."""
+    if sys.platform == "win32":
+        return None  # what another process has locked cannot be read there
+    import fcntl
+
+    with contextlib.suppress(OSError, ValueError), (path / "lock").open("r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(file.read())
+    return None
+
+
 class _Stored(msgspec.Struct, forbid_unknown_fields=True):
     worker_id: str
     cluster_id: str
@@ -159,6 +173,8 @@ def _lock(path: Path) -> IO[bytes]:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.truncate()
+            file.write(str(os.getpid()).encode())
     except OSError as error:
         file.close()
         raise StateFolderError(
