@@ -141,6 +141,35 @@ def test_what_ends_while_the_dispatcher_is_down_is_reported_after(cluster: Clust
     assert lines_of(marks) == ["x"]
 
 
+def test_a_damaged_spool_entry_is_a_loss_and_no_crash_loop(cluster: Cluster, tmp_path: Path) -> None:
+    """Of two outcomes on disk one is damaged while the worker is down: that one runs again, the other does not."""
+    gate = tmp_path / "gate"
+    worker = cluster.start_worker("steady", slots=2)
+    cluster.wait_connected("steady")
+    command = f"while [ ! -e {gate} ]; do sleep 0.05; done; echo $OCTASKLY_TASK_ID >> {tmp_path}/marks; echo kept"
+    ids = [task["id"] for task in cluster.api.post("tasks", [{"command": command}] * 2)]
+    for task_id in ids:
+        cluster.wait_status(task_id, "running")
+    assert cluster.dispatcher is not None
+    cluster.dispatcher.kill()
+    gate.touch()
+    spool = cluster.state_dir("steady") / "spool"
+    wait_until(lambda: len(list(spool.glob("*.outcome"))) == 2, "both are spooled", describe=cluster.describe)
+    worker.kill()
+    damaged = spool / f"{ids[0]}.1.outcome"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    cluster.start_dispatcher()
+    cluster.start_worker("steady", slots=2)
+    tasks = cluster.wait_ended(*ids)
+    assert [(task["status"], task["stdout"], task["attempt"]) for task in tasks] == [
+        ("completed", "kept\n", 2),
+        ("completed", "kept\n", 1),
+    ]
+    assert cluster.rows("SELECT losses FROM tasks ORDER BY id") == [(1,), (0,)]
+    assert sorted(lines_of(tmp_path / "marks")) == sorted([*ids, ids[0]])
+    wait_until(lambda: not list(spool.iterdir()), "the spool is empty", describe=cluster.describe)
+
+
 def test_submitted_means_stored(cluster: Cluster) -> None:
     """A task whose 201 was read is there after kill -9 of the dispatcher the moment after."""
     ids = [task["id"] for task in cluster.api.post("tasks", [{"command": f"echo {n}"} for n in range(50)])]
