@@ -13,6 +13,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from octaskly_wire.identity import key_from_pem, key_to_pem, new_key
+from worker_node.shell.durable import put_file, sync_folder
 
 _OTHERS: Final = 0o077
 
@@ -135,30 +136,11 @@ def _read(path: Path) -> bytes | None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Replace a file at once and for good: a crash leaves the old one or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.new")
     try:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(fd)
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        put_file(path, data)
+        sync_folder(path.parent)
     except OSError as error:
         raise StateFolderError(f"{path}: {error.strerror or error}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    if sys.platform == "win32":
-        return  # folders cannot be opened there; NTFS journals the rename
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _lock(path: Path) -> IO[bytes]:

@@ -1,8 +1,8 @@
 """Outcomes on disk until the dispatcher has them: one file an attempt, whole and for good or not there.
 
 A file holds a line with the format's name, the SHA-256 of the rest in a second line, and the outcome as
-MessagePack. It is written beside its place, synced, renamed, and the folder synced. All disk work happens on one
-thread, in the order it was asked for; the folder is synced once for all that was waiting.
+MessagePack. All disk work happens on one thread, in the order it was asked for; the folder is synced once for all
+that was waiting.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import os
 import queue
 import re
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,13 +23,13 @@ import msgspec
 
 from octaskly_wire.vocabulary import FailureReason, SandboxLevel
 from worker_node.core.outcome import Outcome, never_ran
+from worker_node.shell.durable import UNFINISHED, put_file, sync_folder
 from worker_node.shell.keyfile import StateFolderError
 
 logger = logging.getLogger(__name__)
 
 FORMAT: Final = b"octaskly outcome 1\n"
 SUFFIX: Final = ".outcome"
-_UNFINISHED: Final = ".new"
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\.outcome\Z")
 _MAX_BATCH: Final = 256
 
@@ -97,7 +95,7 @@ class Spool:
         except OSError as error:
             raise StateFolderError(f"spool folder {self._folder}: {error.strerror or error}") from error
         for path in paths:
-            if path.name.startswith(".") and path.name.endswith(_UNFINISHED):
+            if path.name.startswith(".") and path.name.endswith(UNFINISHED):
                 with contextlib.suppress(OSError):
                     path.unlink()
             elif not _NAME.match(path.name):
@@ -134,7 +132,7 @@ class Spool:
         if not written:
             return
         try:
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
         except OSError as error:
             for attempt_id in written:
                 self._tell(self._listener.failed, attempt_id, error.strerror or str(error))
@@ -143,22 +141,7 @@ class Spool:
             self._tell(self._listener.written, attempt_id)
 
     def _write(self, attempt_id: str, outcome: Outcome) -> None:
-        path = self._folder / f"{attempt_id}{SUFFIX}"
-        unfinished = self._folder / f".{path.name}{_UNFINISHED}"
-        try:
-            fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            try:
-                rest = memoryview(entry_bytes(attempt_id, outcome))
-                while rest:
-                    rest = rest[os.write(fd, rest) :]
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            unfinished.replace(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                unfinished.unlink()
-            raise
+        put_file(self._folder / f"{attempt_id}{SUFFIX}", entry_bytes(attempt_id, outcome))
 
     def _delete(self, attempt_id: str) -> None:
         try:
@@ -201,13 +184,3 @@ def read_entry(data: bytes, attempt_id: str) -> Outcome:
     if entry.attempt_id != attempt_id:
         raise Damaged(f"it is the outcome of attempt {entry.attempt_id}")
     return entry.outcome
-
-
-def _sync_folder(folder: Path) -> None:
-    if sys.platform == "win32":
-        return  # folders cannot be opened there; NTFS journals the rename
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

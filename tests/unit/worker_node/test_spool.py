@@ -13,6 +13,7 @@ import pytest
 from octaskly_wire.messages import OutcomeReport
 from octaskly_wire.vocabulary import Enforcement, FailureReason, SandboxLevel
 from worker_node.core.outcome import KeptOutput, Outcome
+from worker_node.shell import durable
 from worker_node.shell import spool as spool_module
 from worker_node.shell.keyfile import StateFolderError
 from worker_node.shell.spool import Damaged, Listener, Spool, entry_bytes, read_entry
@@ -99,13 +100,13 @@ def test_a_deleted_outcome_is_gone(tmp_path):
 def test_what_is_deleted_before_its_turn_is_not_written(tmp_path, monkeypatch):
     """An acknowledgement that comes while the disk is busy saves a write."""
     gate = threading.Event()
-    real = spool_module._sync_folder
+    real = spool_module.sync_folder
 
     def slow(folder):
         gate.wait(10)
         real(folder)
 
-    monkeypatch.setattr(spool_module, "_sync_folder", slow)
+    monkeypatch.setattr(spool_module, "sync_folder", slow)
 
     async def main():
         told = Told()
@@ -215,16 +216,16 @@ class FaultyOs:
 def test_a_failure_at_any_step_leaves_nothing_half_done(tmp_path, monkeypatch, number):
     """Each operation fails in turn: the write is told as failed, nothing half remains, and the next try succeeds."""
     whole = FaultyOs(0, number)
-    monkeypatch.setattr(spool_module, "os", whole)
+    monkeypatch.setattr(durable, "os", whole)
     write(tmp_path / "whole", "t1.1")
     assert whole.calls >= 7
     for step in range(1, whole.calls + 1):
         folder = tmp_path / f"step-{step}"
-        monkeypatch.setattr(spool_module, "os", FaultyOs(step, number))
+        monkeypatch.setattr(durable, "os", FaultyOs(step, number))
         told = write(folder, "t1.1")
         assert (told.written, [attempt_id for attempt_id, _ in told.failed]) == ([], ["t1.1"]), f"step {step}"
         assert os.strerror(number) in told.failed[0][1]
         assert {path.name for path in folder.iterdir()} <= {"t1.1.outcome"}
-        monkeypatch.setattr(spool_module, "os", os)
+        monkeypatch.setattr(durable, "os", os)
         assert write(folder, "t1.1").written == ["t1.1"]
         assert load(folder) == {"t1.1": OUTCOME}
