@@ -8,7 +8,7 @@ help:
 	@echo "make run            start a dispatcher with one local worker (ARGS='--api-port 8080' passes flags)"
 	@echo "make test           lint, types, layers, migrations and the whole test suite"
 	@echo "make lint           the same without the test suite"
-	@echo "make simulate       tell stories of a simulated cluster: SEEDS=0:100000, or SEEDS=7 TRACE=1 for one in full"
+	@echo "make simulate       tell stories of a simulated cluster: SEEDS=100000, or SEED=7 for one with all its steps"
 	@echo "make simulate-growth  10,000 workers and 1,000,000 tasks in virtual time, with the cost of a task"
 	@echo "make chaos          kill, pause and cut off the real programs (ARGS=--short, ARGS='--seed 7')"
 	@echo "make format         let ruff rewrite the code"
@@ -24,10 +24,10 @@ test:
 lint:
 	@exec $(PYTHON) scripts/check.py --no-tests
 
-SEEDS ?= 0:20000
+SEEDS ?= 20000
 simulate:
 	@$(PYTHON) scripts/bootstrap.py --dev
-	@.venv/bin/python -m tests.simulation --seeds $(SEEDS) $(if $(TRACE),--trace)
+	@.venv/bin/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 simulate-growth:
 	@$(PYTHON) scripts/bootstrap.py --dev

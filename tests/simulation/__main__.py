@@ -1,4 +1,4 @@
-"""`make simulate SEEDS=0:100000`: tells stories until one breaks a promise, then prints its seed and trace."""
+"""`make simulate SEEDS=100000`: tells stories until one breaks a promise, then prints its seed and trace."""
 
 from __future__ import annotations
 
@@ -26,24 +26,22 @@ def run_seed(seed: int, trace_lines: int = 60) -> Verdict:
         return Verdict(happen())
     except Exception as error:  # noqa: BLE001 - whatever breaks in a story is its failure
         trace = "\n".join(cluster.world.trace or ())
-        again = f"make simulate SEEDS={seed} TRACE=1"
-        return Verdict(None, f"seed {seed}: {type(error).__name__}: {error}\n{trace}\nagain: {again}")
+        again = f"the whole story: make simulate SEED={seed}"
+        return Verdict(None, f"seed {seed}: {type(error).__name__}: {error}\n{trace}\n{again}")
 
 
 def main() -> int:
     """Run the seeds that are asked for; return 1 at the first failure."""
     parser = argparse.ArgumentParser(prog="make simulate", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seeds", default="0:2000", help="one seed, or FIRST:AFTER_LAST")
-    parser.add_argument("--trace", action="store_true", help="print the whole trace of a single seed")
+    parser.add_argument("--seeds", type=_seeds, default="2000", help="how many, or FIRST:AFTER_LAST")
+    parser.add_argument("--seed", type=int, help="only this one, with all of its trace")
     options = parser.parse_args()
-    first, _, after_last = options.seeds.partition(":")
-    seeds = range(int(first), int(after_last) if after_last else int(first) + 1)
-    if options.trace:
-        return _show(seeds[0])
+    if options.seed is not None:
+        return _show(options.seed)
     began = time.monotonic()
     stories: list[Story] = []
     with multiprocessing.Pool() as pool:
-        for verdict in pool.imap_unordered(run_seed, seeds, chunksize=20):
+        for verdict in pool.imap_unordered(run_seed, options.seeds, chunksize=20):
             if verdict.story is None:
                 print(verdict.failure)
                 pool.terminate()
@@ -61,6 +59,14 @@ def main() -> int:
         f"{sum(story.virtual_s for story in stories) / 3600:.0f} virtual hours in {elapsed_s:.0f} s: all promises held"
     )
     return 0
+
+
+def _seeds(text: str) -> range:
+    try:
+        first, colon, after_last = text.partition(":")
+        return range(int(first), int(after_last)) if colon else range(int(first))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor FIRST:AFTER_LAST") from None
 
 
 def _show(seed: int) -> int:
