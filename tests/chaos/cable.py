@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from tests.support.netns import Machine, NamespacesUnavailable, ip, namespace
+from tests.support.netns import Machine, NamespacesUnavailable, ip, namespace, two_addresses
 
 TUN = "/dev/net/tun"
 TUNSETIFF = 0x400454CA
@@ -91,7 +91,7 @@ class Cable:
 def cable_of_any_quality(seed: str) -> Iterator[Cable]:
     """Lay a cable to a machine of its own, and take both away again; raises NamespacesUnavailable."""
     with namespace("t") as name:
-        here, there = "10.219.0.1", "10.219.0.2"
+        here, there = two_addresses()
         machine = Machine(name, there)
         near = _device(f"{name}h")
         try:

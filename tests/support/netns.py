@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 _numbers = itertools.count(1)
+_networks = itertools.count(os.getpid())
 
 
 class NamespacesUnavailable(Exception):
@@ -77,6 +78,12 @@ def two_machines() -> Iterator[tuple[Machine, Machine]]:
             subprocess.run(["ip", "netns", "delete", machine.namespace], check=False, capture_output=True)
 
 
+def two_addresses() -> tuple[str, str]:
+    """Return the addresses of a cable's ends, unlike those of any other cable that lies here at the time."""
+    network = f"10.218.{next(_networks) % 256}"
+    return f"{network}.1", f"{network}.2"
+
+
 @contextmanager
 def namespace(kind: str) -> Iterator[str]:
     """Make a namespace and take it away again; yield its name, short enough for that of a device, too."""
@@ -94,7 +101,8 @@ def namespace(kind: str) -> Iterator[str]:
 def machine_on_a_cable() -> Iterator[Cabled]:
     """Make a machine with a cable to this one; raises NamespacesUnavailable."""
     with namespace("c") as name:
-        cabled = Cabled(Machine(name, "10.218.0.2"), "10.218.0.1", f"{name}h")
+        here, there = two_addresses()
+        cabled = Cabled(Machine(name, there), here, f"{name}h")
         ip("link", "add", cabled.device, "type", "veth", "peer", "name", name, "netns", name)
         try:
             ip("addr", "add", f"{cabled.here}/24", "dev", cabled.device)
