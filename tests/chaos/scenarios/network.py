@@ -55,7 +55,7 @@ def _far_flags(scene: Field) -> tuple[str, str]:
 
 
 def _cut(scene: Field, cabled: Cabled, cut_s: float, scale: float, *, expects_losses: bool) -> None:
-    given_up, late = scene.given_up(), scene.superseded()
+    lost, late = scene.lost(), scene.superseded()
     load = scene.start_load(Pace(20, cut_s))
     sleeps = [scene.random.uniform(0.3, 0.6) * cut_s + 0.3 for _ in range(12)]
     sleeps += [scene.random.uniform(1.0, 1.2) * cut_s + 0.3 for _ in range(6)]
@@ -71,15 +71,16 @@ def _cut(scene: Field, cabled: Cabled, cut_s: float, scale: float, *, expects_lo
     scene.wait_connected(*FAR, timeout_s=60)
     load.finish()
     scene.wait_all_ended(180 * max(scale, 0.3))
-    gone = scene.given_up() - given_up
+    gone = scene.lost() - lost
     if expects_losses:
         scene.expect(gone > 0, f"a cut of {cut_s:g} s cost no attempt: it was no cut")
         scene.wait(lambda: scene.superseded() > late, "late outcomes of the far end are kept aside")
     else:
+        # An order that was on its way when the cable was cut is given again: its command never ran.
         scene.expect(gone == 0, f"a cut of {cut_s:g} s cost {gone} attempts")
         lines = scene.ledger.lines.read_text().split()
         scene.expect(len(lines) == len(set(lines)), f"commands ran again after a cut of {cut_s:g} s")
-    scene.notes.append(f"cut of {cut_s:g} s: {gone} attempts given up, {scene.superseded() - late} late outcomes")
+    scene.notes.append(f"cut of {cut_s:g} s: {gone} attempts lost, {scene.superseded() - late} late outcomes")
 
 
 def bad_cable(scene: Field, form: Form) -> None:
