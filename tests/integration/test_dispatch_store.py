@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection
 
 from audit_app.models import AuditEntry
 from dispatcher.ports import (
@@ -80,6 +82,19 @@ def claim(store, task, number=1, worker_id="w1"):
     key = AttemptKey(task.id, number)
     assert store.commit([ClaimTask(key, worker_id)]) == frozenset()
     return key
+
+
+def test_a_commit_is_on_disk_when_it_returns():
+    """Every connection of ours has a WAL that is synced at each commit, the engine's thread like those of the web."""
+
+    def look():
+        with connection.cursor() as cursor:
+            modes = [cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+        connection.close()
+        return modes
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(look).result() == ["wal", 2]
 
 
 def test_claim_is_granted_once(store, add_task):
@@ -284,8 +299,6 @@ def test_a_clock_that_is_set_back_holds_no_task_up(store, add_task):
 
 def test_queue_head_is_read_from_the_index(add_task):
     """A million queued tasks must not be sorted for each look: the partial index serves the order."""
-    from django.db import connection
-
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN QUERY PLAN {READY_QUERY}", ["basic", False, "2999-01-01", "2999-01-02", 5])
         plan = " ".join(str(row) for row in cursor.fetchall())
