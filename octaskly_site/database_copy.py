@@ -55,11 +55,12 @@ def side_file(path: Path, suffix: str) -> Path:
 def draft_for(target: Path) -> Iterator[Path]:
     """Give an empty file of mode 0600 beside the target; whatever of it is left at the end is removed."""
     draft = target.with_name(f".{target.name}.{os.getpid()}.draft")
+    # Ctrl-C may come at the very moment in which the file is there.
     try:
-        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    except OSError as error:
-        raise CopyRefused(f"cannot write in the folder {target.parent}: {error.strerror or error}") from error
-    try:
+        try:
+            os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except OSError as error:
+            raise CopyRefused(f"cannot write in the folder {target.parent}: {error.strerror or error}") from error
         yield draft
     finally:
         for leftover in (draft, *(side_file(draft, suffix) for suffix in SIDE_FILES)):

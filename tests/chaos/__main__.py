@@ -19,11 +19,8 @@ from tests.chaos.field import Field
 from tests.chaos.report import Verdict, table
 from tests.chaos.scenarios import Form, Scenario, Skipped
 from tests.chaos.scenarios.catalogue import SCENARIOS
-from tests.support.programs import use_ports_of
 
 AT_ONCE = 2
-PORT_RANGE = 4
-"""Beside those of a test run."""
 
 
 def main() -> int:
@@ -40,7 +37,6 @@ def main() -> int:
     base = Path(tempfile.mkdtemp(prefix="octaskly-chaos-"))
     say(f"chaos: seed {seed}, {len(chosen)} scenarios, {'short' if options.short else 'long'} form, in {base}")
 
-    use_ports_of(PORT_RANGE)
     began = time.monotonic()
     run = Run(Form(options.short), seed, base)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -11,24 +11,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FIRST_PORT = 21_000
+FIRST_PORT, AFTER_LAST_PORT = 20_000, 32_000
 """Below the ports that the kernel gives to outgoing connections, so that none of those comes between."""
-PORTS_A_PROCESS = 2_000
+PORTS_A_PROCESS = 997
+"""Test processes begin that far apart, as their ids are neighbours: few of them ever meet."""
 
-_next_port = FIRST_PORT + PORTS_A_PROCESS * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-
-
-def use_ports_of(number: int) -> None:
-    """Take ports from another range, as the test process of this number would."""
-    global _next_port  # noqa: PLW0603 - as below
-    _next_port = FIRST_PORT + PORTS_A_PROCESS * number
+_next_port = FIRST_PORT + os.getpid() * PORTS_A_PROCESS % (AFTER_LAST_PORT - FIRST_PORT)
 
 
 def free_port() -> int:
-    """Return a TCP port that nobody listens on and that no other call returned."""
+    """Return a TCP port that nobody listens on and that no other call returned lately."""
     global _next_port  # noqa: PLW0603 - one counter for the whole test process
     while True:
         _next_port += 1
+        if _next_port == AFTER_LAST_PORT:
+            _next_port = FIRST_PORT
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
