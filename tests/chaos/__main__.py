@@ -44,7 +44,8 @@ def main() -> int:
         with ThreadPoolExecutor(max(1, options.at_once)) as pool:
             try:
                 verdicts = list(pool.map(run.play, [item for item in chosen if not item.is_alone]))
-            except KeyboardInterrupt:
+            except BaseException:
+                # An interrupt, or a defect of this program: either way nothing may go on running.
                 run.abandon()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
