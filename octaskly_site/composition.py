@@ -44,6 +44,9 @@ from workers_app.services import ClusterIdentity, WrongSecretKey, ensure_cluster
 
 logger = logging.getLogger(__name__)
 
+LAST_REQUESTS_S = 5.0
+"""How long requests in hand may take at the end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -62,7 +65,14 @@ def run(options: DispatcherOptions) -> int:
     atexit.register(DatabaseLock(options.db_path).release)
     prepared = _prepare(options)
     application, http = make_application(options.threads)
-    return web_server.run(application, prepared.api_socket, lambda: _main(prepared), http.close)
+
+    async def main() -> int:
+        try:
+            return await _main(prepared)
+        finally:
+            await http.close(LAST_REQUESTS_S)
+
+    return web_server.run(application, prepared.api_socket, main)
 
 
 def _prepare(options: DispatcherOptions) -> Prepared:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from octaskly_site.env import ConfigurationError
 from octaskly_site.secret_key import SECRET_FILE
 
 
-class CopyCommand(BaseCommand):
+class CopyCommand(BaseCommand, ABC):
     """A command with one path, which either does its work whole or changes nothing."""
 
     requires_system_checks: list[str] = []
@@ -44,9 +45,9 @@ class CopyCommand(BaseCommand):
             return
         sys.exit(1)
 
+    @abstractmethod
     def act(self, path: Path, database: Path, *, is_forced: bool) -> None:
         """Do the work and tell of it."""
-        raise NotImplementedError
 
 
 def given_secret() -> bool:

@@ -9,8 +9,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 MAX_BODY_SECONDS = 60
-LAST_REQUESTS_S = 5.0
-"""How long requests in hand may take at the end."""
 
 
 def open_listening_socket(host: str, port: int) -> socket.socket:
@@ -36,15 +34,8 @@ def listening_error(error: OSError, port_flag: str, host_flag: str, host: str, p
     return f"{flag}: cannot listen on {host}:{port}: {error.strerror or error}"
 
 
-def run(
-    application: Any,
-    listening: socket.socket,
-    main: Callable[[], Awaitable[int]],
-    close: Callable[[float], Awaitable[None]],
-) -> int:
+def run(application: Any, listening: socket.socket, main: Callable[[], Awaitable[int]]) -> int:
     """Serve HTTP and run `main` beside it until main ends; return what it returned.
-
-    `close` waits for the requests in hand, so many seconds at most.
 
     Daphne makes its loop when it is imported, from the current policy, and owns it through Twisted's
     reactor; everything else in the process lives on that same loop.
@@ -62,7 +53,6 @@ def run(
             except BaseException as error:  # noqa: BLE001 - carried to the caller's thread of control
                 outcome.append(error)
             finally:
-                await close(LAST_REQUESTS_S)
                 cast("Any", reactor).stop()
 
         twisted_loop.main_task = twisted_loop.create_task(until_main_ends())

@@ -106,7 +106,7 @@ class RecordGroup:
             details["failure_reason"] = report.failure_reason.value
         is_failure = report.failure_reason not in {None, FailureReason.CANCELLED}
         if ended.retry_delay_s is not None:
-            self._requeue(key, ended.worker_id, ended.retry_delay_s, details)
+            self._requeue(key, ended.worker_id, ended.retry_delay_s, details, failures=1)
             return
         # A command that was to be cancelled and failed first was cancelled all the same.
         stdout, is_stdout_cut = shown_text(ended.stdout, is_truncated=report.stdout.is_truncated)
@@ -142,7 +142,8 @@ class RecordGroup:
             return
         details: dict[str, Any] = {"attempt": key.number, "outcome": outcome, "detail": given_up.detail}
         if given_up.retry_delay_s is not None:
-            self._requeue(key, given_up.worker_id, given_up.retry_delay_s, details)
+            losses = int(given_up.is_loss)
+            self._requeue(key, given_up.worker_id, given_up.retry_delay_s, details, losses=losses)
             return
         status = "cancelled" if reason is FailureReason.CANCELLED else "failed"
         self._execute(
@@ -183,14 +184,22 @@ class RecordGroup:
         )  # fmt: skip
         self.audit.append(AuditEvent("outcome_superseded", "engine", late.worker_id, key.task_id, details))
 
-    def _requeue(self, key: AttemptKey, worker_id: str, retry_delay_s: float, details: dict[str, Any]) -> None:
+    def _requeue(
+        self,
+        key: AttemptKey,
+        worker_id: str,
+        retry_delay_s: float,
+        details: dict[str, Any],
+        *,
+        failures: int = 0,
+        losses: int = 0,
+    ) -> None:
         """Queue the task again; a cancel that was wished for meanwhile stands above that and ends it."""
-        is_loss, is_failure = details["outcome"] == "lost", details["outcome"] == "failed"
         ended = (
             "assigned_at = NULL, worker_id = NULL, started_at = NULL, failures = failures + %s, losses = losses + %s"
             " WHERE id = %s AND attempt = %s AND assigned_at IS NOT NULL"
         )
-        values = [int(is_failure), int(is_loss), key.task_id, key.number]
+        values = [failures, losses, key.task_id, key.number]
         available_at = db_time(self.now + timedelta(seconds=retry_delay_s))
         if self._execute(
             f"UPDATE tasks SET status = 'queued', available_at = %s, {ended} AND cancel_requested_at IS NULL",  # noqa: S608 - constant

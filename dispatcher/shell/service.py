@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from dispatcher.core.config import EngineConfig
@@ -67,6 +68,15 @@ MAX_WAITING_BYTES: Final = 64 << 20
 RECORDS: Final = (ClaimTask, RecordStarted, RecordOutcome, RecordGivenUp, RecordSuperseded, SuspendWorker)
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """Effects to carry out once their records, if there are any, and all steps before them are committed."""
+
+    commit: asyncio.Future[frozenset[AttemptKey]] | None
+    effects: Sequence[Effect]
+    output_bytes: int
+
+
 class DispatcherService:
     """Runs the engine on the current event loop; knows nothing of sockets' making or of Django."""
 
@@ -77,7 +87,7 @@ class DispatcherService:
         self._loop = asyncio.get_running_loop()
         self._reactor = Reactor(config)
         self._links: dict[str, WorkerLink] = {}
-        self._steps: deque[tuple[asyncio.Future[frozenset[AttemptKey]] | None, Sequence[Effect]]] = deque()
+        self._steps: deque[_Step] = deque()
         self._waiting_bytes = 0
         self._has_steps = asyncio.Event()
         self._has_room = asyncio.Event()
@@ -106,9 +116,9 @@ class DispatcherService:
     async def settle(self) -> None:
         """Wait until every step taken so far is committed and sent."""
         while self._steps:
-            future, _ = self._steps[-1]
-            if future is not None:
-                await asyncio.wait([future])
+            commit = self._steps[-1].commit
+            if commit is not None:
+                await asyncio.wait([commit])
             await asyncio.sleep(0)
 
     def close_links(self) -> None:
@@ -266,9 +276,10 @@ class DispatcherService:
                 self._fetches.add(fetch)
                 fetch.add_done_callback(self._on_fetch_done)
 
-    def _enter_step(self, future: asyncio.Future[frozenset[AttemptKey]] | None, effects: Sequence[Effect]) -> None:
-        self._steps.append((future, effects))
-        self._waiting_bytes += _output_bytes(effects)
+    def _enter_step(self, commit: asyncio.Future[frozenset[AttemptKey]] | None, effects: Sequence[Effect]) -> None:
+        step = _Step(commit, effects, _output_bytes(effects))
+        self._steps.append(step)
+        self._waiting_bytes += step.output_bytes
         self._has_steps.set()
         self._settle_room()
 
@@ -282,11 +293,11 @@ class DispatcherService:
         """Carry out steps in order, each after its commit: a message never overtakes an earlier one."""
         while True:
             while self._steps:
-                future, effects = self._steps[0]
-                refused = await future if future is not None else frozenset()
+                step = self._steps[0]
+                refused = await step.commit if step.commit is not None else frozenset()
                 self._steps.popleft()
-                self._waiting_bytes -= _output_bytes(effects)
-                self._send_all(effects, refused)
+                self._waiting_bytes -= step.output_bytes
+                self._send_all(step.effects, refused)
                 self._settle_room()
             self._has_steps.clear()
             if self._failure is not None:

@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.cluster import Cluster
+from tests.support.programs import Program
 from tests.support.small_disk import SmallDisk
 from tests.support.wait import wait_until
 
-GATED = "while [ ! -e {gate} ]; do sleep 0.05; done; echo over"
+
+class SmallWorker:
+    """A worker whose state lies on the small disk, and a command there that waits for a gate."""
+
+    def __init__(self, cluster: Cluster, disk: SmallDisk, tmp_path: Path, *, reserve_mb: int) -> None:
+        self.state = disk.folder / "state"
+        self.marks = tmp_path / "marks"
+        self._gate = tmp_path / "gate"
+        self._cluster = cluster
+        self._flags = ("--state-dir", str(self.state), "--disk-reserve-mb", str(reserve_mb))
+        self.program = self.start()
+        cluster.wait_connected("small")
+        command = f"while [ ! -e {self._gate} ]; do sleep 0.05; done; echo x >> {self.marks}; echo over"
+        self.running = cluster.api.submit(command)
+        cluster.wait_status(self.running, "running")
+
+    def start(self) -> Program:
+        """Start it, or start it again."""
+        self.program = self._cluster.start_worker("small", *self._flags, slots=2)
+        return self.program
+
+    def let_go(self) -> None:
+        """Let the command end."""
+        self._gate.touch()
+
+    def check_it_ran_once(self) -> None:
+        """The command is completed at its first attempt and ran once."""
+        [task] = self._cluster.wait_ended(self.running)
+        assert (task["status"], task["stdout"], task["attempt"]) == ("completed", "over\n", 1)
+        assert self.marks.read_text() == "x\n"
 
 
 def wait_worker(cluster: Cluster, name: str, status: str) -> dict:
@@ -26,23 +55,17 @@ def test_a_full_worker_takes_nothing_new_and_recovers_by_itself(
     cluster: Cluster, disk: SmallDisk, tmp_path: Path
 ) -> None:
     """What runs goes on and is recorded; what waits says why; with room again it is taken without an operator."""
-    gate = tmp_path / "gate"
-    worker = cluster.start_worker("small", "--state-dir", str(disk.folder / "state"), "--disk-reserve-mb", "4", slots=2)
-    cluster.wait_connected("small")
-    running = cluster.api.submit(GATED.format(gate=gate))
-    cluster.wait_status(running, "running")
-
+    small = SmallWorker(cluster, disk, tmp_path, reserve_mb=4)
     disk.fill()
     paused = wait_worker(cluster, "small", "paused")
     assert "MB free in" in paused["pause_reason"]
     waiting = cluster.api.submit("echo later")
     [reason] = cluster.api.get(f"tasks/{waiting}/why")["workers"]
     assert "MB free in" in reason["reason"]
-    gate.touch()
-    [task] = cluster.wait_ended(running)
-    assert (task["status"], task["stdout"], task["attempt"]) == ("completed", "over\n", 1)
+    small.let_go()
+    small.check_it_ran_once()
     assert cluster.api.task(waiting)["status"] == "queued"
-    assert worker.is_running
+    assert small.program.is_running
 
     disk.make_room()
     [task] = cluster.wait_ended(waiting)
@@ -56,49 +79,35 @@ def test_an_outcome_that_finds_no_room_is_delivered_all_the_same(
     cluster: Cluster, disk: SmallDisk, tmp_path: Path
 ) -> None:
     """No dispatcher and a full disk at once: the outcome waits in memory, and counts once when one is back."""
-    gate = tmp_path / "gate"
-    worker = cluster.start_worker("small", "--state-dir", str(disk.folder / "state"), "--disk-reserve-mb", "0", slots=2)
-    cluster.wait_connected("small")
-    running = cluster.api.submit(GATED.format(gate=gate))
-    cluster.wait_status(running, "running")
+    small = SmallWorker(cluster, disk, tmp_path, reserve_mb=0)
     assert cluster.dispatcher is not None
     cluster.dispatcher.kill()
     disk.fill()
-    gate.touch()
-    wait_until(lambda: "cannot be written" in worker.stderr, "the worker notices", describe=cluster.describe)
+    small.let_go()
+    wait_until(lambda: "cannot be written" in small.program.stderr, "it notices", describe=cluster.describe)
 
     cluster.start_dispatcher()
-    [task] = cluster.wait_ended(running)
-    assert (task["status"], task["stdout"], task["attempt"]) == ("completed", "over\n", 1)
+    small.check_it_ran_once()
     # Delivered, it needs no room any more: new work is taken, and a command that needs none runs.
     wait_worker(cluster, "small", "connected")
-    assert worker.stderr.count("No new tasks for now") == 1
+    assert small.program.stderr.count("No new tasks for now") == 1
 
 
 def test_a_worker_starts_on_a_full_disk_with_what_it_has_spooled(
-    new_cluster: Callable[..., Cluster], disk: SmallDisk, tmp_path: Path
+    cluster: Cluster, disk: SmallDisk, tmp_path: Path
 ) -> None:
     """kill -9 while an outcome is spooled and the disk full: the next start delivers it and runs nothing again."""
-    cluster = new_cluster()
-    cluster.start_dispatcher()
-    gate, marks = tmp_path / "gate", tmp_path / "marks"
-    state = disk.folder / "state"
-    flags = ("--state-dir", str(state), "--disk-reserve-mb", "4")
-    worker = cluster.start_worker("small", *flags, slots=1)
-    cluster.wait_connected("small")
-    running = cluster.api.submit(f"{GATED.format(gate=gate)}; echo x >> {marks}")
-    cluster.wait_status(running, "running")
+    small = SmallWorker(cluster, disk, tmp_path, reserve_mb=4)
     assert cluster.dispatcher is not None
     cluster.dispatcher.kill()
-    gate.touch()
-    wait_until(lambda: list((state / "spool").glob("*.outcome")), "it is spooled", describe=cluster.describe)
+    small.let_go()
+    spool = small.state / "spool"
+    wait_until(lambda: list(spool.glob("*.outcome")), "it is spooled", describe=cluster.describe)
     disk.fill()
-    worker.kill()
+    small.program.kill()
     cluster.start_dispatcher()
-    cluster.start_worker("small", *flags, slots=1)
-    [task] = cluster.wait_ended(running)
-    assert (task["status"], task["stdout"], task["attempt"]) == ("completed", "over\n", 1)
-    assert marks.read_text() == "x\n"
-    wait_until(lambda: not list((state / "spool").iterdir()), "the spool is empty", describe=cluster.describe)
+    small.start()
+    small.check_it_ran_once()
+    wait_until(lambda: not list(spool.iterdir()), "the spool is empty", describe=cluster.describe)
     disk.make_room()
     wait_worker(cluster, "small", "connected")

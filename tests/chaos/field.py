@@ -123,6 +123,13 @@ class Field(Cluster):
             self._warden.start()
         return program
 
+    def begin(self, *names: str, slots: int = 8, machine: Machine | None = None, flags: Sequence[str] = ()) -> None:
+        """Start the dispatcher and workers, and wait until all are connected."""
+        self.raise_dispatcher()
+        for name in names:
+            self.add_worker(name, *flags, slots=slots, machine=machine)
+        self.wait_connected(*names)
+
     def add_worker(self, name: str, *flags: str, slots: int = 8, machine: Machine | None = None) -> None:
         """Start a new worker."""
         self._posts[name] = Post(slots, machine, flags)

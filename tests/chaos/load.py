@@ -90,13 +90,13 @@ class Client:
                 if time.monotonic() > deadline:
                     raise
                 self._ledger.repeats += 1
-                time.sleep(RETRY_S)
+                self._is_given_up.wait(RETRY_S)
                 continue
             if answer.status_code == 401:  # A quarter of an hour is over.
                 del self._api.http.headers["Authorization"]
                 continue
             if answer.status_code == 503 and time.monotonic() < deadline:
-                time.sleep(RETRY_S)
+                self._is_given_up.wait(RETRY_S)
                 continue
             assert answer.status_code in {200, 201}, f"a submission was answered {answer.status_code}: {answer.text}"
             made = {task["name"]: task["id"] for task in answer.json()}

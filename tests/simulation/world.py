@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from random import Random
@@ -64,7 +65,7 @@ class World:
         return is_over()
 
 
-class Process:
+class Process(ABC):
     """Something that runs, freezes (SIGSTOP) and dies (kill -9). Its own clock starts anywhere."""
 
     def __init__(self, world: World, name: str) -> None:
@@ -91,9 +92,9 @@ class Process:
         """Die: nothing that was to happen in this life happens."""
         self.is_alive = False
 
+    @abstractmethod
     def check_invariants(self) -> None:
         """Raise AssertionError when its state contradicts itself."""
-        raise NotImplementedError
 
     def freeze(self, seconds: float) -> None:
         """Stop until then; all that is due meanwhile happens at the end, in order."""

@@ -17,10 +17,7 @@ WORN_OUT_TASKS = (
 def dispatcher_kills(scene: Field, form: Form) -> None:
     """Kill -9 the dispatcher again and again, now and then while it starts."""
     names = ("ant", "bee", "cow")
-    scene.raise_dispatcher()
-    for name in names:
-        scene.add_worker(name)
-    scene.wait_connected(*names)
+    scene.begin(*names)
     load = scene.start_load(form.pick(Pace(350, 20), Pace(3000, 800)))
     while load.is_alive():
         scene.pause_for(scene.random.uniform(0.2, 3.0))
@@ -36,10 +33,7 @@ def dispatcher_kills(scene: Field, form: Form) -> None:
 def worker_kills(scene: Field, form: Form) -> None:
     """Kill -9 workers; they come back with the state they had, at once or a little later."""
     names = ("ant", "bee", "cow", "dog")
-    scene.raise_dispatcher()
-    for name in names:
-        scene.add_worker(name, slots=6)
-    scene.wait_connected(*names)
+    scene.begin(*names, slots=6)
     load = scene.start_load(form.pick(Pace(350, 25), Pace(3000, 700)))
     while load.is_alive():
         scene.pause_for(scene.random.uniform(0.3, form.pick(2.5, 4.0)))
@@ -57,10 +51,7 @@ def worker_kills(scene: Field, form: Form) -> None:
 def rolling(scene: Field, form: Form) -> None:
     """Restart everything in turn as an operator does: nothing is lost, nothing runs twice, nobody is charged."""
     names = ("ant", "bee", "cow")
-    scene.raise_dispatcher()
-    for name in names:
-        scene.add_worker(name)
-    scene.wait_connected(*names)
+    scene.begin(*names)
     load = scene.start_load(form.pick(Pace(300, 18), Pace(1200, 75)))
     while load.is_alive():
         assert scene.dispatcher is not None

@@ -37,12 +37,9 @@ def cabled(scene: Field) -> Iterator[None]:
 def network(scene: Field, form: Form) -> None:
     """Cut the cable for less than the lease, for more than it, and for more than lease and grace."""
     cabled: Cabled = scene.cable
-    scene.bind = "0.0.0.0"
-    scene.raise_dispatcher()
+    _begin_far(scene)
     scene.add_worker(NEAR, slots=6)
-    for name in FAR:
-        scene.add_worker(name, *_far_flags(scene), slots=6, machine=cabled.machine)
-    scene.wait_connected(NEAR, *FAR)
+    scene.wait_connected(NEAR)
     scale = form.pick(0.1, 1.0)
     for _ in range(form.pick(2, 3)):
         _cut(scene, cabled, 5 * scale, scale, expects_losses=False)
@@ -50,8 +47,10 @@ def network(scene: Field, form: Form) -> None:
     _cut(scene, cabled, 120 * scale, scale, expects_losses=True)
 
 
-def _far_flags(scene: Field) -> tuple[str, str]:
-    return ("--dispatcher-addr", f"{scene.cable.here}:{scene.port}")
+def _begin_far(scene: Field) -> None:
+    scene.bind = "0.0.0.0"
+    flags = ("--dispatcher-addr", f"{scene.cable.here}:{scene.port}")
+    scene.begin(*FAR, slots=6, machine=scene.cable.machine, flags=flags)
 
 
 def _cut(scene: Field, cabled: Cabled, cut_s: float, scale: float, *, expects_losses: bool) -> None:
@@ -86,11 +85,7 @@ def _cut(scene: Field, cabled: Cabled, cut_s: float, scale: float, *, expects_lo
 def bad_cable(scene: Field, form: Form) -> None:
     """Lose three packets of ten and delay the rest by half a second: slower, and nothing else."""
     cable: Cable = scene.cable
-    scene.bind = "0.0.0.0"
-    scene.raise_dispatcher()
-    for name in FAR:
-        scene.add_worker(name, *_far_flags(scene), slots=6, machine=cable.machine)
-    scene.wait_connected(*FAR)
+    _begin_far(scene)
     cable.set_quality(loss=LOSS, delay_s=DELAY_S)
     load = scene.start_load(form.pick(Pace(60, 10), Pace(300, 60)))
     load.finish()
@@ -104,11 +99,7 @@ def bad_cable(scene: Field, form: Form) -> None:
 def one_way_cable(scene: Field, form: Form) -> None:
     """Lose all that the far end says, for more than the lease, while it hears everything: nothing runs again."""
     cable: Cable = scene.cable
-    scene.bind = "0.0.0.0"
-    scene.raise_dispatcher()
-    for name in FAR:
-        scene.add_worker(name, *_far_flags(scene), slots=6, machine=cable.machine)
-    scene.wait_connected(*FAR)
+    _begin_far(scene)
     sleeps = [scene.random.uniform(0.2, 1.3) * DEAF_S for _ in range(12)]
     scene.client().submit([scene.ledger.new_task(after_s=sleep_s) for sleep_s in sleeps])
     scene.wait(lambda: scene.live_on(*FAR) == len(sleeps), "all commands run at the far end")

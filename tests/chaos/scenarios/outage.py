@@ -12,10 +12,7 @@ SLOTS = 25
 
 def outage(scene: Field, form: Form) -> None:
     """Half of the commands end meanwhile, half after: every outcome is recorded and nothing runs again."""
-    scene.raise_dispatcher()
-    for name in NAMES:
-        scene.add_worker(name, slots=SLOTS)
-    scene.wait_connected(*NAMES)
+    scene.begin(*NAMES, slots=SLOTS)
     count = len(NAMES) * SLOTS
     sleeps = [scene.random.uniform(10, 25) for _ in range(count // 2)]
     sleeps += [scene.random.uniform(40, 48) for _ in range(count - len(sleeps))]

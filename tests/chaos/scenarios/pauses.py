@@ -14,10 +14,7 @@ PAST_LEASE_AND_GRACE_S = 8.0
 
 def pauses(scene: Field, form: Form) -> None:
     """SIGSTOP a worker until its tasks have run elsewhere, then the dispatcher; SIGCONT each."""
-    scene.raise_dispatcher()
-    for name in (FROZEN, AWAKE):
-        scene.add_worker(name, slots=6)
-    scene.wait_connected(FROZEN, AWAKE)
+    scene.begin(FROZEN, AWAKE, slots=6)
     for _ in range(form.pick(2, 8)):
         _freeze_worker(scene)
     for _ in range(form.pick(1, 5)):

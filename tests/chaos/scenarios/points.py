@@ -15,10 +15,7 @@ VICTIM, WITNESS = "victim", "witness"
 
 def labelled_points(scene: Field, form: Form) -> None:
     """Kill the dispatcher or a worker at each point, at the first, second, fifth ... hit, and start it again."""
-    scene.raise_dispatcher()
-    for name in (VICTIM, WITNESS):
-        scene.add_worker(name, slots=SLOTS)
-    scene.wait_connected(VICTIM, WITNESS)
+    scene.begin(VICTIM, WITNESS, slots=SLOTS)
     for position, (label, play) in enumerate(_plays()):
         # In the short form each point is hit once, each at another count.
         hits = form.pick((HITS[position % len(HITS)],), MANY_HITS if play is not _at_spool else HITS)

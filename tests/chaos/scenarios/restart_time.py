@@ -20,9 +20,7 @@ IMPOSSIBLE_MEMORY_MB = 1 << 24
 
 def restart_time(scene: Field, form: Form) -> None:
     """Kill -9 under load with half of the rows ended and half queued, start, and take the time."""
-    scene.raise_dispatcher()
-    scene.add_worker("ant")
-    scene.wait_connected("ant")
+    scene.begin("ant")
     scene.client().submit([scene.ledger.new_task()])
     scene.wait_all_ended()
     assert scene.dispatcher is not None
