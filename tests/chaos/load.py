@@ -139,7 +139,7 @@ class Load(threading.Thread):
             raise AssertionError(f"the load failed: {self.error!r}") from self.error
 
     def stop(self) -> None:
-        """End early, at the end of a scenario that failed."""
+        """End after the batch in hand."""
         self._is_over.set()
         if self.is_alive():
             self.join(REQUEST_TIMEOUT_S + RETRY_S)

@@ -10,6 +10,8 @@ from tests.chaos.scenarios import Form
 HITS = (1, 2, 5)
 MANY_HITS = (1, 2, 5, 11, 17)
 SLOTS = 8
+UNTIL_IT_DIES = Pace(750, 30.0, batch=3, longest_sleep_s=0.4)
+"""However many groups the hits take: what comes together is committed together."""
 VICTIM, WITNESS = "victim", "witness"
 
 
@@ -35,9 +37,10 @@ def _in_dispatcher(scene: Field, crash_at: str) -> None:
     scene.kill(scene.dispatcher)
     # Outcomes that the last one has not acknowledged come at once: it may die before it answers anybody.
     doomed = scene.raise_dispatcher(crash_at, wait=False)
-    load = scene.start_load(Pace(30, 1.5, batch=3, longest_sleep_s=0.4))
+    load = scene.start_load(UNTIL_IT_DIES)
     scene.wait_killed(doomed, crash_at)
     scene.raise_dispatcher()
+    load.stop()
     load.finish()
 
 
@@ -45,9 +48,10 @@ def _in_worker(scene: Field, crash_at: str) -> None:
     scene.stop(scene.workers[VICTIM])
     doomed = scene.raise_worker(VICTIM, crash_at)
     scene.wait_connected(VICTIM, WITNESS)
-    load = scene.start_load(Pace(45, 1.5, batch=3, longest_sleep_s=0.4))
+    load = scene.start_load(UNTIL_IT_DIES)
     scene.wait_killed(doomed, crash_at)
     scene.raise_worker(VICTIM)
+    load.stop()
     load.finish()
     scene.wait_connected(VICTIM, WITNESS)
 
