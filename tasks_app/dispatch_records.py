@@ -160,8 +160,9 @@ class RecordGroup:
         with connection.cursor() as cursor:
             cursor.execute("SELECT worker_id, outcome_sha256 FROM results WHERE attempt_id = %s", [key.attempt_id])
             worker_id, known_digest = cursor.fetchone() or ("", "")
-        if worker_id == late.worker_id and known_digest == digest:
-            return  # Sent twice: the acknowledgement was lost on its way.
+        is_no_news = known_digest == digest or report.failure_reason is FailureReason.WORKER_LOST
+        if worker_id == late.worker_id and is_no_news:
+            return  # Sent twice since its acknowledgement was lost, or damaged on the worker's disk before that came.
         details: dict[str, Any] = {"attempt": key.number, "exit_code": report.exit_code}
         if report.failure_reason is not None:
             details["failure_reason"] = report.failure_reason.value

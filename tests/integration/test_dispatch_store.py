@@ -190,6 +190,26 @@ def test_late_outcome_told_twice_is_kept_once(store, add_task):
     assert AuditEntry.objects.filter(event_type="outcome_superseded").count() == 1
 
 
+@pytest.mark.parametrize("was_reported", [True, False])
+def test_a_loss_told_of_what_is_over_changes_nothing(store, add_task, was_reported):
+    """A spooled outcome may be damaged after it was recorded and before its acknowledgement came: no alarm."""
+    task = add_task(max_retries=0)
+    key = claim(store, task)
+    ending = (
+        RecordOutcome(key, "w1", report(stdout=b"hi"), b"hi", b"", None)
+        if was_reported
+        else RecordGivenUp(key, "w1", True, "silent", 0.0)
+    )
+    store.commit([ending])
+    before = Result.objects.values().get(), Task.objects.values().get()
+    loss = RecordSuperseded(key, "w1", report(FailureReason.WORKER_LOST, None), b"", b"")
+    assert store.commit([loss]) == frozenset()
+    assert (Result.objects.values().get(), Task.objects.values().get()) == before
+    assert not AuditEntry.objects.filter(event_type__in=["outcome_refused", "outcome_superseded"]).exists()
+    foreign = RecordSuperseded(key, "w2", report(FailureReason.WORKER_LOST, None), b"", b"")
+    assert store.commit([foreign]) == {key}
+
+
 def test_engine_suspends_only_approved_workers(store, add_worker):
     """The reason stands with the worker and in the audit; a pending one stays as it is."""
     approved, pending = add_worker("a"), add_worker("p", admission="pending")

@@ -231,6 +231,8 @@ class SimStore:
         if attempt is None or attempt.worker_id != late.worker_id or attempt.outcome == "":
             self.alarms += 1
             return False
+        if late.report.failure_reason is FailureReason.WORKER_LOST:
+            return True  # Of an attempt that is over that is no news.
         if attempt.told is not None and attempt.told != late.report:
             self.alarms += 1
             return False
