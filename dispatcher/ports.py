@@ -19,7 +19,7 @@ from dispatcher.core.effects import (
     TaskClass,
 )
 from dispatcher.core.events import RecoveredAttempt
-from dispatcher.core.placement import Explanation, TaskNeeds, WorkerView, explain_waiting
+from dispatcher.core.placement import Ceiling, Explanation, TaskNeeds, WorkerView, explain_waiting
 from dispatcher.core.retry import MAX_RETRY_DELAY_S
 from octaskly_wire.messages import Register, Vitals
 from octaskly_wire.vocabulary import Admission, RefusalCode
@@ -27,6 +27,7 @@ from octaskly_wire.vocabulary import Admission, RefusalCode
 __all__ = [
     "MAX_RETRY_DELAY_S",
     "AttemptKey",
+    "Ceiling",
     "ClaimTask",
     "EnrolmentAnswer",
     "Explanation",
@@ -165,6 +166,9 @@ class Store(Protocol):
 
     def fetch_ready(self, classes: Iterable[TaskClass], limit: int) -> list[ReadyTask]:
         """Return for each class up to `limit` tasks from the head of its queue, best first."""
+
+    def fetch_fitting(self, task_class: TaskClass, ceiling: Ceiling, limit: int) -> list[ReadyTask]:
+        """Return up to `limit` tasks of the class that ask for no more than the ceiling allows, best first."""
 
     def wishes(self) -> Wishes:
         """Return cancellations of live attempts and the whitelist as it stands."""

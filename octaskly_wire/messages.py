@@ -6,7 +6,7 @@ refused. Times are seconds unless a name says otherwise.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
@@ -26,7 +26,8 @@ ShortText = Annotated[str, msgspec.Meta(max_length=255)]
 LongText = Annotated[str, msgspec.Meta(max_length=4096)]
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")]
 Nonce = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+"""At most what a column of a table holds."""
 Certificate = Annotated[bytes, msgspec.Meta(min_length=1, max_length=4096)]
 """DER."""
 
@@ -43,13 +44,38 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
 
 
 class Limits(Part, frozen=True):
-    """Resource limits of one attempt. None means: what the worker gives by default."""
+    """Resource limits of one attempt. None means: what the worker gives by default.
+
+    As a worker's caps: the most a task may ask for, None means that there is no cap.
+    """
 
     memory_mb: Count | None = None
     cpu_seconds: Count | None = None
     processes: Count | None = None
     open_files: Count | None = None
     disk_mb: Count | None = None
+
+    def excess_over(self, caps: Limits) -> str | None:
+        """Return in plain words what is asked for beyond the caps, None when nothing is."""
+        if NO_LIMITS in (self, caps):
+            return None
+        for name, (unit, noun) in _WORDS.items():
+            asked, cap = getattr(self, name), getattr(caps, name)
+            if asked is not None and cap is not None and asked > cap:
+                return f"allows {cap}{unit} {noun}, the task asks for {asked}{unit}"
+        return None
+
+
+NO_LIMITS: Final = Limits()
+
+_WORDS: Final = {
+    "memory_mb": (" MB", "of memory"),
+    "cpu_seconds": (" s", "of processor time"),
+    "processes": ("", "processes"),
+    "open_files": ("", "open files"),
+    "disk_mb": (" MB", "of disk"),
+}
+"""How each limit is said: its unit, and of what."""
 
 
 class LevelProof(Part, frozen=True):
@@ -58,6 +84,17 @@ class LevelProof(Part, frozen=True):
     level: SandboxLevel
     backend: ShortText
     gaps: Annotated[list[ShortText], msgspec.Meta(max_length=64)] = []
+
+
+class UnprovenLevel(Part, frozen=True):
+    """One sandbox level that the worker does not offer, and why.
+
+    With `is_below_floor` that is its owner's wish, whether or not the host could prove the level.
+    """
+
+    level: SandboxLevel
+    reason: LongText
+    is_below_floor: bool = False
 
 
 class Vitals(Part, frozen=True):
@@ -156,6 +193,9 @@ class Register(Message, frozen=True):
     cpu_count: Count
     memory_total_bytes: Count
     held: Annotated[list[HeldAttempt], msgspec.Meta(max_length=16384)] = []
+    max_limits: Limits = Limits()
+    max_timeout_s: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)] | None = None
+    unproven: Annotated[list[UnprovenLevel], msgspec.Meta(max_length=8)] = []
 
 
 class Heartbeat(Message, frozen=True):

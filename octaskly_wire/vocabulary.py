@@ -55,6 +55,7 @@ class RejectionReason(StrEnum):
     NO_FREE_SLOT = "no_free_slot"
     SANDBOX_UNAVAILABLE = "sandbox_unavailable"
     NETWORK_NOT_ALLOWED = "network_not_allowed"
+    LIMIT_NOT_ALLOWED = "limit_not_allowed"
     WORKSPACE_FAILED = "workspace_failed"
     DISK_FULL = "disk_full"
 

@@ -19,6 +19,7 @@ from audit_app.trail import record
 from dispatcher.ports import (
     MAX_RETRY_DELAY_S,
     AttemptKey,
+    Ceiling,
     EnrolmentAnswer,
     ReadyTask,
     RecoveredAttempt,
@@ -42,12 +43,19 @@ READY_COLUMNS: Final = (
 )
 
 # Spelled as the partial index tasks_ready is, so that it serves condition and order alike.
-READY_QUERY: Final = (
+_READY: Final = (
     f"SELECT {READY_COLUMNS} FROM tasks"  # noqa: S608 - constant
     " WHERE status = 'queued' AND assigned_at IS NULL AND cancel_requested_at IS NULL"
     " AND sandbox = %s AND network = %s AND (available_at <= %s OR available_at > %s OR attempt = 0)"
-    " ORDER BY priority DESC, id LIMIT %s"
 )
+_IN_ORDER: Final = " ORDER BY priority DESC, id LIMIT %s"
+READY_QUERY: Final = _READY + _IN_ORDER
+
+LIMIT_NAMES: Final = Limits.__struct_fields__
+_FITS: Final = "".join(f" AND (asked_{name} IS NULL OR asked_{name} <= %s)" for name in LIMIT_NAMES)
+FITTING_QUERY: Final = f"{_READY}{_FITS} AND timeout_s <= %s{_IN_ORDER}"
+UNBOUNDED: Final = (1 << 63) - 1
+"""No task asks for more."""
 
 
 def utc_now() -> datetime:
@@ -68,7 +76,13 @@ class DispatchStore:
 
     def fetch_ready(self, classes: Iterable[TaskClass], limit: int) -> list[ReadyTask]:
         """Return the head of the queue of each class."""
-        return _retryable(lambda: [task for wanted in classes for task in self._fetch_class(wanted, limit)])
+        return _retryable(lambda: [task for wanted in classes for task in _fetch(READY_QUERY, wanted, [limit])])
+
+    def fetch_fitting(self, task_class: TaskClass, ceiling: Ceiling, limit: int) -> list[ReadyTask]:
+        """Return the first of a class that fit under the ceiling. What does not is passed over in the index."""
+        most = [getattr(ceiling.limits, name) for name in LIMIT_NAMES] + [ceiling.timeout_s]
+        bounds = [UNBOUNDED if bound is None else bound for bound in most]
+        return _retryable(lambda: _fetch(FITTING_QUERY, task_class, [*bounds, limit]))
 
     def wishes(self) -> Wishes:
         """Return cancellations of live attempts and the whitelist."""
@@ -124,15 +138,6 @@ class DispatchStore:
             for row in rows
         ]
 
-    def _fetch_class(self, wanted: TaskClass, limit: int) -> list[ReadyTask]:
-        sandbox, network = wanted
-        now = utc_now()
-        # The wall clock may be set back: no task waits longer for that than for its pause, a new one not at all.
-        beyond_any_pause = now + timedelta(seconds=MAX_RETRY_DELAY_S)
-        with connection.cursor() as cursor:
-            cursor.execute(READY_QUERY, [sandbox.value, network, db_time(now), db_time(beyond_any_pause), limit])
-            return [_ready_task(row) for row in cursor.fetchall()]
-
     def _wishes(self) -> Wishes:
         cancelled = Task.objects.filter(assigned_at__isnull=False, cancel_requested_at__isnull=False)
         return Wishes(
@@ -149,6 +154,16 @@ class DispatchStore:
                 group.write(item)
             record(*group.audit, at=group.now)
         return frozenset(group.refused)
+
+
+def _fetch(query: str, task_class: TaskClass, parameters: Sequence[int]) -> list[ReadyTask]:
+    sandbox, network = task_class
+    now = utc_now()
+    # The wall clock may be set back: no task waits longer for that than for its pause, a new one not at all.
+    beyond_any_pause = now + timedelta(seconds=MAX_RETRY_DELAY_S)
+    with connection.cursor() as cursor:
+        cursor.execute(query, [sandbox.value, network, db_time(now), db_time(beyond_any_pause), *parameters])
+        return [_ready_task(row) for row in cursor.fetchall()]
 
 
 def _ready_task(row: Sequence[Any]) -> ReadyTask:

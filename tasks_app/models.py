@@ -64,6 +64,13 @@ class Task(models.Model):
     outputs = models.JSONField(default=list, blank=True)
     limits = models.JSONField(default=dict, blank=True)
 
+    # What `limits` asks for, once more where the queue can be searched by it; null asks for nothing.
+    asked_memory_mb = models.PositiveIntegerField(null=True, blank=True, editable=False)
+    asked_cpu_seconds = models.PositiveIntegerField(null=True, blank=True, editable=False)
+    asked_processes = models.PositiveIntegerField(null=True, blank=True, editable=False)
+    asked_open_files = models.PositiveIntegerField(null=True, blank=True, editable=False)
+    asked_disk_mb = models.PositiveIntegerField(null=True, blank=True, editable=False)
+
     worker_id = models.CharField(max_length=36, null=True, blank=True)
     attempt = models.PositiveIntegerField(default=0, help_text="number of the latest attempt, 0 before the first")
     failures = models.PositiveSmallIntegerField(default=0, help_text="attempts that ended by the command's own fault")
@@ -92,6 +99,13 @@ class Task(models.Model):
                 "network",
                 models.F("priority").desc(),
                 "id",
+                # So that what no free worker can run is passed over without a look at its row.
+                "asked_memory_mb",
+                "asked_cpu_seconds",
+                "asked_processes",
+                "asked_open_files",
+                "asked_disk_mb",
+                "timeout_s",
                 condition=models.Q(status="queued", assigned_at=None, cancel_requested_at=None),
                 name="tasks_ready",
             ),
@@ -103,6 +117,11 @@ class Task(models.Model):
 
     def __str__(self) -> str:
         return self.name or self.id
+
+    def note_limits(self) -> None:
+        """Copy what the limits ask for to where the queue is searched; call when they are set."""
+        for name, number in self.limits.items():
+            setattr(self, f"asked_{name}", number)
 
 
 class Result(models.Model):

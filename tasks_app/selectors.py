@@ -6,10 +6,12 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from django.db.models import Count, QuerySet
 
 from accounts_app.roles import is_operator
 from dispatcher.ports import TaskNeeds, WorkerView, explain_waiting
+from octaskly_wire.messages import Limits, UnprovenLevel
 from octaskly_wire.vocabulary import Admission, SandboxLevel
 from tasks_app.models import Task, TaskStatus
 from workers_app.models import Worker
@@ -74,32 +76,43 @@ def worker_views() -> list[WorkerView]:
     """Return all workers that were not revoked as placement sees them."""
     live = live_attempts_by_worker()
     return [
-        WorkerView(
-            worker_id=worker.id,
-            name=worker.name,
-            admission=Admission(worker.admission),
-            is_connected=worker.is_connected,
-            is_draining=is_draining(worker),
-            levels=frozenset(SandboxLevel(proof["level"]) for proof in worker.levels),
-            allows_network=worker.allows_network,
-            memory_mb=worker.memory_total_bytes >> 20,
-            slots=worker.slots,
-            live_attempts=live.get(worker.id, 0),
-            pause_reason=worker.pause_reason,
-        )
-        for worker in Worker.objects.exclude(admission=Admission.REVOKED.value)
+        _view(worker, live.get(worker.id, 0)) for worker in Worker.objects.exclude(admission=Admission.REVOKED.value)
     ]
 
 
+def _view(worker: Worker, live_attempts: int) -> WorkerView:
+    caps = dict(worker.max_limits)
+    max_timeout_s = caps.pop("timeout_s", None)
+    return WorkerView(
+        worker_id=worker.id,
+        name=worker.name,
+        admission=Admission(worker.admission),
+        is_connected=worker.is_connected,
+        is_draining=is_draining(worker),
+        levels=frozenset(SandboxLevel(proof["level"]) for proof in worker.levels),
+        allows_network=worker.allows_network,
+        memory_mb=worker.memory_total_bytes >> 20,
+        slots=worker.slots,
+        live_attempts=live_attempts,
+        pause_reason=worker.pause_reason,
+        max_limits=msgspec.convert(caps, Limits),
+        max_timeout_s=max_timeout_s,
+        unproven=msgspec.convert(worker.levels_unproven, list[UnprovenLevel]),
+    )
+
+
 def _needs(task: Task) -> TaskNeeds:
-    return TaskNeeds(SandboxLevel(task.sandbox), task.network, task.limits.get("memory_mb"))
+    limits = msgspec.convert(task.limits, Limits)
+    return TaskNeeds(SandboxLevel(task.sandbox), task.network, limits, task.timeout_s)
 
 
 def _summary(task: Task, workers: list[dict[str, Any]]) -> str:
     if not workers:
         return "There is no worker. Join a machine: make a join token and start python -m worker_node there."
     if all(worker["is_lasting"] for worker in workers):
+        asked = {"sandbox": task.sandbox, "network": "yes" if task.network else "no", **task.limits}
+        asked["timeout"] = f"{task.timeout_s} s"
         return (
-            f"No worker can run this task as it is (sandbox {task.sandbox}, network {'yes' if task.network else 'no'})."
+            f"No worker can run this task as it is ({', '.join(f'{name} {value}' for name, value in asked.items())})."
         )
     return "The task waits for a worker that can run it to become free."

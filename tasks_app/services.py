@@ -52,6 +52,8 @@ def submit(owner: Any, specs: Sequence[TaskSpec], now: datetime | None = None) -
         )
         for task_id, spec in zip(new_task_ids(len(specs)), specs, strict=True)
     ]
+    for task in tasks:
+        task.note_limits()
     with transaction.atomic():
         _check_room(len(tasks))
         Task.objects.bulk_create(tasks, batch_size=INSERT_ROWS)

@@ -16,6 +16,7 @@ from dispatcher.ports import (
     WorkerRefused,
     WorkerSeen,
 )
+from octaskly_wire.messages import Register
 from octaskly_wire.vocabulary import Admission
 from workers_app.models import Worker
 
@@ -33,6 +34,12 @@ EngineRecord = (
 def mark_all_disconnected() -> None:
     """Forget the links of a dispatcher that stopped."""
     Worker.objects.filter(is_connected=True).update(is_connected=False, has_begun_drain=False, pause_reason="")
+
+
+def _caps(registration: Register) -> dict[str, int]:
+    """Return the caps that there are, the time-out among them."""
+    caps = {**msgspec.to_builtins(registration.max_limits), "timeout_s": registration.max_timeout_s}
+    return {name: cap for name, cap in caps.items() if cap is not None}
 
 
 def write(item: EngineRecord, now: datetime) -> list[AuditEvent]:
@@ -56,7 +63,9 @@ def write(item: EngineRecord, now: datetime) -> list[AuditEvent]:
                 cpu_count=registration.cpu_count,
                 memory_total_bytes=registration.memory_total_bytes,
                 allows_network=registration.allows_network,
-                levels=[msgspec.to_builtins(proof) for proof in registration.levels],
+                levels=msgspec.to_builtins(registration.levels),
+                levels_unproven=msgspec.to_builtins(registration.unproven),
+                max_limits=_caps(registration),
             )
             details = {"address": item.address, "transport": item.transport, "boot_id": item.boot_id}
             return [AuditEvent("worker_connected", "engine", item.worker_id, "", details)]

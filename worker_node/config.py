@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
+import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, NoReturn
@@ -14,15 +14,35 @@ from typing import Final, Literal, NoReturn
 from octaskly_wire.codec import Codec
 from octaskly_wire.errors import BadJoinToken
 from octaskly_wire.join_token import JoinToken
-from octaskly_wire.limits import DEFAULT_PORT
+from octaskly_wire.limits import DEFAULT_PORT, MAX_OUTPUT_BYTES
+from octaskly_wire.messages import NO_LIMITS, Limits
 from octaskly_wire.vocabulary import SandboxLevel
 from worker_node import __version__, logs
 
 MAX_SLOTS: Final = 4096
 MAX_NAME_CHARACTERS: Final = 255
+MAX_DIGITS: Final = 12
 DEFAULT_DRAIN_TIMEOUT_S: Final = 60.0
 DEFAULT_DISK_RESERVE_MB: Final = 200
 MAX_DISK_RESERVE_MB: Final = 1 << 24
+
+DEFAULT_RANGES: Final[Mapping[str, tuple[int, int]]] = {
+    "memory_mb": (1, 1 << 24),
+    "cpu_seconds": (1, 86_400 * 366),
+    "processes": (1, 1 << 20),
+    "open_files": (8, 1 << 20),
+    "disk_mb": (1, 1 << 24),
+}
+"""What `--default-limits` takes: the names and ranges that a task may ask for."""
+
+CAP_RANGES: Final[Mapping[str, tuple[int, int]]] = {
+    **DEFAULT_RANGES,
+    "timeout_s": (1, 86_400),
+    "output_kb": (1, MAX_OUTPUT_BYTES >> 10),
+}
+"""What `--max-limits` takes."""
+
+LIMITS_METAVAR: Final = "NAME=NUMBER[,NAME=NUMBER...]"
 
 
 @dataclass(frozen=True)
@@ -35,6 +55,23 @@ class Address:
     def __str__(self) -> str:
         """Return it as it is written on a command line."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class LimitSettings:
+    """What the owner grants each command; what is None here is left to us or to the task.
+
+    A default stands in for what a task does not ask for. A task that asks for more than a cap is not run here.
+    """
+
+    defaults: Limits = NO_LIMITS
+    caps: Limits = NO_LIMITS
+    max_timeout_s: int | None = None
+    output_bytes: int = MAX_OUTPUT_BYTES
+    """Kept of each output stream."""
+
+
+NO_SETTINGS: Final = LimitSettings()
 
 
 @dataclass(frozen=True)
@@ -51,6 +88,7 @@ class WorkerConfig:
     allows_network: bool = True
     drain_timeout_s: float = DEFAULT_DRAIN_TIMEOUT_S
     disk_reserve_mb: int = DEFAULT_DISK_RESERVE_MB
+    limits: LimitSettings = NO_SETTINGS
     codec: Codec = Codec.MSGPACK
     is_check: bool = False
     logs_json: bool = False
@@ -74,6 +112,7 @@ def parse(arguments: Sequence[str], env: Mapping[str, str]) -> WorkerConfig:
         parser.error(f"environment variable {'OCTASKLY_LOG' if env.get('OCTASKLY_LOG') else 'RUST_LOG'}: {error}")
     if options.transport == "quic":
         parser.error("argument --transport: QUIC is not available in this version")
+    limits = _limit_settings(parser, options.default_limits, options.max_limits)
     return WorkerConfig(
         name=options.name,
         slots=options.max_jobs,
@@ -85,6 +124,7 @@ def parse(arguments: Sequence[str], env: Mapping[str, str]) -> WorkerConfig:
         allows_network=not options.no_task_network,
         drain_timeout_s=options.drain_timeout,
         disk_reserve_mb=options.disk_reserve_mb,
+        limits=limits,
         codec=options.codec,
         is_check=options.check,
         logs_json=options.log_json,
@@ -153,6 +193,23 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
         metavar="N",
         help="take no new tasks while the state folder's disk has less free; 0 turns that off (default: 200)",
     )
+    add(
+        "--default-limits",
+        type=_limits_within(DEFAULT_RANGES),
+        action="append",
+        default=[],
+        metavar=LIMITS_METAVAR,
+        help=f"limits of tasks that ask for none: {', '.join(DEFAULT_RANGES)}",
+    )
+    add(
+        "--max-limits",
+        type=_limits_within(CAP_RANGES),
+        action="append",
+        default=[],
+        metavar=LIMITS_METAVAR,
+        help="run no task that asks for more than this: the same names and timeout_s;"
+        " output_kb is what is kept of each output stream",
+    )
     add("--codec", type=_codec, default=Codec.MSGPACK, metavar="msgpack|json")
     add("--log-json", action="store_true", help="one JSON object a log line")
     add("--check", action="store_true", help="print which sandbox levels this host proves, and how; then end")
@@ -161,7 +218,8 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
 
 
 def _host_name() -> str:
-    return socket.gethostname()[:MAX_NAME_CHARACTERS] or "worker"
+    # Not from socket: pure modules stand on this one.
+    return platform.node()[:MAX_NAME_CHARACTERS] or "worker"
 
 
 def _address(text: str) -> Address:
@@ -223,6 +281,54 @@ def _megabytes(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= MAX_DISK_RESERVE_MB):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {MAX_DISK_RESERVE_MB}")
     return int(text)
+
+
+def _limits_within(ranges: Mapping[str, tuple[int, int]]) -> Callable[[str], list[tuple[str, int]]]:
+    def read(text: str) -> list[tuple[str, int]]:
+        return [_limit(part, ranges) for part in text.split(",")]
+
+    return read
+
+
+def _limit(text: str, ranges: Mapping[str, tuple[int, int]]) -> tuple[str, int]:
+    name, equals, number = (part.strip() for part in text.partition("="))
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=NUMBER")
+    if name not in ranges:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(ranges)}")
+    least, most = ranges[name]
+    if not (number.isascii() and number.isdigit() and len(number) <= MAX_DIGITS and least <= int(number) <= most):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
+    return name, int(number)
+
+
+def _limit_settings(
+    parser: argparse.ArgumentParser,
+    defaults_given: Sequence[Sequence[tuple[str, int]]],
+    caps_given: Sequence[Sequence[tuple[str, int]]],
+) -> LimitSettings:
+    """Put together what the flags said, each perhaps more than once."""
+    defaults = _each_once(parser, "--default-limits", defaults_given)
+    caps = _each_once(parser, "--max-limits", caps_given)
+    for name, number in defaults.items():
+        if number > caps.get(name, number):
+            parser.error(
+                f"argument --default-limits: {name}={number} is above the cap --max-limits {name}={caps[name]}"
+            )
+    max_timeout_s = caps.pop("timeout_s", None)
+    output_bytes = caps.pop("output_kb", MAX_OUTPUT_BYTES >> 10) << 10
+    return LimitSettings(Limits(**defaults), Limits(**caps), max_timeout_s, output_bytes)
+
+
+def _each_once(
+    parser: argparse.ArgumentParser, flag: str, given: Sequence[Sequence[tuple[str, int]]]
+) -> dict[str, int]:
+    limits: dict[str, int] = {}
+    for name, number in (limit for limits_of_one in given for limit in limits_of_one):
+        if name in limits:
+            parser.error(f"argument {flag}: {name} is given twice")
+        limits[name] = number
+    return limits
 
 
 def _seconds(text: str) -> float:

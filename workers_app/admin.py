@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django import forms
@@ -10,6 +11,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
 from django.utils.timesince import timesince
 
 from accounts_app.read_only_admin import ReadOnlyAdmin
@@ -28,6 +30,18 @@ class WorkerAdmin(ReadOnlyAdmin):
     list_filter = ["admission", "is_connected", "is_draining"]
     search_fields = ["name", "id", "address", "public_key_sha256"]
     actions = ["approve_workers", "suspend_workers", "revoke_workers", "drain_workers", "resume_workers"]
+    fieldsets = [
+        (None, {"fields": ["id", "name", "state", "admission", "admission_reason", "is_draining", "pause_reason"]}),
+        ("What it takes", {"fields": ["slots", "proven_levels", "missing_levels", "allows_network", "caps"]}),
+        ("Machine", {"fields": ["platform", "cpu_count", "load", "memory", "vitals"]}),
+        ("Link", {"fields": [
+            "is_connected", "connected_at", "last_seen_at", "has_begun_drain", "address", "transport",
+            "software_version", "boot_id",
+        ]}),
+        ("Key", {"fields": [
+            "public_key_sha256", "certificate_expires_at", "join_token_id", "created_at", "approved_at",
+        ]}),
+    ]  # fmt: skip
 
     @admin.display(ordering="admission")
     def state(self, worker: Worker) -> str:
@@ -53,6 +67,28 @@ class WorkerAdmin(ReadOnlyAdmin):
     def sandbox_levels(self, worker: Worker) -> str:
         """Return the proven levels."""
         return ", ".join(proof["level"] for proof in worker.levels) or "-"
+
+    @admin.display(description="sandbox levels")
+    def proven_levels(self, worker: Worker) -> str:
+        """Return each level that it proved, how, and what stays open there."""
+        return _lines(
+            text
+            for proof in worker.levels
+            for text in (
+                f"{proof['level']}: {proof['backend']}",
+                *(f"    open: {gap}" for gap in proof.get("gaps", ())),
+            )
+        )
+
+    @admin.display(description="levels not offered")
+    def missing_levels(self, worker: Worker) -> str:
+        """Return each of the other levels, and why."""
+        return _lines(f"{unproven['level']}: {unproven['reason']}" for unproven in worker.levels_unproven)
+
+    @admin.display(description="most that a task may ask for")
+    def caps(self, worker: Worker) -> str:
+        """Return the owner's caps."""
+        return _lines(f"{name} {cap}" for name, cap in worker.max_limits.items())
 
     @admin.display(description="last seen", ordering="last_seen_at")
     def seen(self, worker: Worker) -> str:
@@ -83,6 +119,11 @@ class WorkerAdmin(ReadOnlyAdmin):
     def resume_workers(self, request: HttpRequest, workers: QuerySet[Worker]) -> None:
         """Resume."""
         self.apply_to_each(request, workers, services.resume, services.StepNotAllowed, "resumed")
+
+
+def _lines(texts: Iterable[str]) -> str:
+    text = "\n".join(texts)
+    return format_html("<pre>{}</pre>", text) if text else "-"
 
 
 class JoinTokenForm(forms.Form):

@@ -31,7 +31,8 @@ class WorkerSerializer(serializers.ModelSerializer[Worker]):
         model = Worker
         fields: ClassVar = [
             "id", "name", "status", "admission", "admission_reason", "is_connected", "is_draining", "pause_reason",
-            "slots", "cpu_count", "memory_total_bytes", "allows_network", "levels", "vitals", "platform",
+            "slots", "cpu_count", "memory_total_bytes", "allows_network", "levels", "levels_unproven",
+            "max_limits", "vitals", "platform",
             "software_version", "address", "transport", "public_key_sha256", "created_at", "approved_at",
             "connected_at", "last_seen_at", "certificate_expires_at",
         ]  # fmt: skip

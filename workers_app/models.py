@@ -88,6 +88,14 @@ class Worker(models.Model):
     memory_total_bytes = models.BigIntegerField(default=0)
     allows_network = models.BooleanField(default=False)
     levels = models.JSONField(default=list, blank=True, help_text="proven sandbox levels: level, backend, gaps")
+    levels_unproven = models.JSONField(
+        default=list, blank=True, help_text="the other sandbox levels: level, reason, is_below_floor"
+    )
+    max_limits = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="the most a task may ask for, timeout_s included; what is missing has no cap",
+    )
     vitals = models.JSONField(default=dict, blank=True, help_text="latest load readings")
 
     class Meta:

@@ -1,32 +1,35 @@
 """Gives the head of the queue to free workers, and says what more of the queue must be read. Pure.
 
 Two moments need a look. When a slot becomes free, only that worker is filled. When tasks come, free workers are
-taken from an index, least busy first. Neither walks over all workers.
+taken from an index, least busy first. Neither walks over all workers, nor over tasks that nobody can run.
 """
 
 from __future__ import annotations
 
-import heapq
-
 from dispatcher.core.config import EngineConfig
-from dispatcher.core.effects import AttemptKey, ClaimTask, Effect, FetchReady, ReadyTask, TaskClass
+from dispatcher.core.effects import AttemptKey, ClaimTask, Effect, FetchFitting, FetchReady, ReadyTask, TaskClass
 from dispatcher.core.free_workers import classes_of
-from dispatcher.core.placement import WorkerView, lasting_obstacle
-from dispatcher.core.state import DispatcherState, Entry, LiveAttempt, ReadyQueue, WorkerState
+from dispatcher.core.ready_queue import BEHIND_ALL, Entry, Order, ReadyQueue
+from dispatcher.core.state import DispatcherState, LiveAttempt, Search, WorkerState
 from octaskly_wire.messages import AssignAttempt
 
 
 def fetch_head(state: DispatcherState, config: EngineConfig) -> list[Effect]:
-    """Ask for the heads of the queues that are wanted and that some worker could serve; one look at a time."""
-    if state.is_fetching or state.is_draining or not state.classes_to_fetch:
+    """Ask for what of the queue is wanted and some worker could serve; one look at a time."""
+    if state.is_fetching or state.is_draining or not (state.classes_to_fetch or state.searches):
         return []
-    servable, slots = state.service()
-    wanted = state.classes_to_fetch & servable
-    state.classes_to_fetch -= wanted
+    service = state.service()
+    wanted = state.classes_to_fetch & service.classes
+    if not (wanted and state.was_search) and (search := _next_search(state)):
+        state.is_fetching = state.was_search = True
+        task_class, ceiling = search
+        return [FetchFitting(task_class, ceiling, max(config.window_tasks, 2 * service.slots_under[ceiling]))]
+    state.was_search = False
     if not wanted:
         return []
+    state.classes_to_fetch -= wanted
     state.is_fetching = True
-    return [FetchReady(frozenset(wanted), max(config.window_tasks, 2 * slots))]
+    return [FetchReady(frozenset(wanted), max(config.window_tasks, 2 * service.slots))]
 
 
 def fill_worker(state: DispatcherState, config: EngineConfig, worker: WorkerState) -> list[Effect]:
@@ -37,64 +40,88 @@ def fill_worker(state: DispatcherState, config: EngineConfig, worker: WorkerStat
             effects += _assign(state, task, worker)
         if worker.is_taking_work:
             state.free.offer(worker)
-            state.free.compact(len(state.workers))
+            state.free.compact(worker.capability, len(state.workers))
     return effects + fetch_head(state, config)
 
 
 def assign_ready(state: DispatcherState, config: EngineConfig) -> list[Effect]:
     """Give ready tasks to free workers, and ask for more where the head ran dry."""
     effects: list[Effect] = []
-    passed_over: list[WorkerState] = []
     while not state.is_draining and (task_class := _first_servable_class(state)):
         worker = state.free.take_least_busy(task_class)
-        task = _take_task_for(state, worker) if worker else None
         if worker is None:
             break
+        task = _take_task_for(state, worker)
         if task is None:
-            # Nothing in the head fits its memory; the next one may be larger.
-            passed_over.append(worker)
+            # What it cannot run nobody of its capability can.
+            state.free.pass_over(worker)
             continue
         effects += _assign(state, task, worker)
         if worker.is_taking_work:
             state.free.offer(worker)
-    for worker in passed_over:
-        state.free.offer(worker)
+    state.free.end_round()
     return effects + fetch_head(state, config)
 
 
 def _first_servable_class(state: DispatcherState) -> TaskClass | None:
     """Return the class whose first task stands before all others that a free worker could run."""
-    best: tuple[tuple[int, str], TaskClass] | None = None
+    best: tuple[Order, TaskClass] | None = None
     for task_class, queue in state.queues.items():
-        if queue.heap and (best is None or queue.heap[0][0] < best[0]) and state.free.has_any(task_class):
-            best = (queue.heap[0][0], task_class)
+        first = queue.first()
+        if first and (best is None or first[0] < best[0]) and state.free.has_any(task_class):
+            best = (first[0], task_class)
     return best[1] if best else None
 
 
 def _take_task_for(state: DispatcherState, worker: WorkerState) -> ReadyTask | None:
-    view: WorkerView | None = None
+    view = worker.view()
     best: Entry | None = None
     for task_class in classes_of(worker.capability):
         queue = state.queues.setdefault(task_class, ReadyQueue())
-        if not queue.heap:
-            if queue.has_more:
-                state.classes_to_fetch.add(task_class)
-            continue
-        view = view or worker.view()
-        entry = _first_fitting(queue.heap, view)
-        if entry and (best is None or entry[0] < best[0]):
+        entry = queue.best_for(view, worker.ceiling)
+        if entry is None:
+            _look_further(state, task_class, queue, worker)
+        elif best is None or entry[0] < best[0]:
             best = entry
     if best is None:
         return None
     queue = state.queues[best[1].task_class]
-    if queue.heap[0] is best:
-        heapq.heappop(queue.heap)
-    else:
-        queue.heap.remove(best)
-        heapq.heapify(queue.heap)
-    if not queue.heap and queue.has_more:
+    queue.remove(best)
+    if queue.is_used_up():
         state.classes_to_fetch.add(best[1].task_class)
     return best[1]
+
+
+def _look_further(state: DispatcherState, task_class: TaskClass, queue: ReadyQueue, worker: WorkerState) -> None:
+    """Have more of the queue read for a worker that found nothing, if there may be more."""
+    if queue.is_used_up():
+        state.classes_to_fetch.add(task_class)
+    elif queue.known_until(worker.ceiling) != BEHIND_ALL:
+        state.searches.setdefault((task_class, worker.ceiling), False)
+
+
+def _next_search(state: DispatcherState) -> Search | None:
+    """Take the look behind a head whose turn it is.
+
+    It lets a wider one of the same class go first, once: that one finds for both, and finds nothing for both.
+    """
+    service = state.service()
+    while state.searches:
+        task_class, ceiling = search = next(iter(state.searches))
+        queue = state.queues[task_class]
+        is_wanted = task_class in service.classes and ceiling in service.slots_under
+        if not is_wanted or queue.is_used_up() or queue.known_until(ceiling) == BEHIND_ALL:
+            del state.searches[search]
+            continue
+        if not state.searches[search]:
+            for other in state.searches:
+                if other[0] == task_class and other[1] in service.slots_under and other[1].covers(search[1]):
+                    search = other
+        if search[1] != ceiling:
+            state.searches[task_class, ceiling] = True
+        del state.searches[search]
+        return search
+    return None
 
 
 def _assign(state: DispatcherState, task: ReadyTask, worker: WorkerState) -> list[Effect]:
@@ -111,10 +138,3 @@ def _assign(state: DispatcherState, task: ReadyTask, worker: WorkerState) -> lis
         limits=task.limits,
     )
     return [ClaimTask(key, worker.worker_id), *worker.tell(order, unless_refused=key)]
-
-
-def _first_fitting(heap: list[Entry], view: WorkerView) -> Entry | None:
-    """Return the first task this worker can run; beyond the class only memory can stand against it."""
-    if lasting_obstacle(heap[0][1].needs, view) is None:
-        return heap[0]
-    return min((entry for entry in heap if lasting_obstacle(entry[1].needs, view) is None), default=None)

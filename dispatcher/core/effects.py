@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dispatcher.core.placement import TaskNeeds
+from dispatcher.core.placement import Ceiling, TaskNeeds
 from octaskly_wire.messages import Limits, OutcomeReport, ToWorker
 from octaskly_wire.vocabulary import FailureReason, SandboxLevel
 
 TaskClass = tuple[SandboxLevel, bool]
-"""Sandbox level and network wish: tasks alike in both can be run by the same workers, memory aside."""
+"""Sandbox level and network wish: tasks alike in both can be run by the same workers, limits aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class ReadyTask:
     @property
     def needs(self) -> TaskNeeds:
         """Return what it asks of a worker."""
-        return TaskNeeds(self.sandbox, self.network, self.limits.memory_mb)
+        return TaskNeeds(self.sandbox, self.network, self.limits, self.timeout_s)
 
     @property
     def queue_order(self) -> tuple[int, str]:
@@ -170,4 +170,13 @@ class FetchReady:
     limit: int
 
 
-Effect = Record | Send | CloseLink | FetchReady
+@dataclass(frozen=True, slots=True)
+class FetchFitting:
+    """Read, of one class, the first tasks that ask for no more than the ceiling allows, wherever they stand."""
+
+    task_class: TaskClass
+    ceiling: Ceiling
+    limit: int
+
+
+Effect = Record | Send | CloseLink | FetchReady | FetchFitting

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dispatcher.core.effects import ReadyTask
-from octaskly_wire.messages import HeldAttempt
+from octaskly_wire.messages import NO_LIMITS, HeldAttempt, Limits
 from octaskly_wire.vocabulary import Admission, SandboxLevel
 
 
@@ -25,6 +25,8 @@ class WorkerJoined:
     is_draining: bool
     has_begun_drain: bool = False
     held: tuple[HeldAttempt, ...] = ()
+    max_limits: Limits = NO_LIMITS
+    max_timeout_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ contradicts the outcome on record.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from dispatcher.core.assignment import assign_ready, fetch_head, fill_worker
 from dispatcher.core.config import EngineConfig
@@ -27,7 +27,9 @@ from dispatcher.core.effects import (
 )
 from dispatcher.core.endings import charge, end, give_back, jitter, lose
 from dispatcher.core.events import RecoveredAttempt, WorkerJoined
-from dispatcher.core.state import DispatcherState, LiveAttempt, ReadyQueue, WorkerState
+from dispatcher.core.placement import Ceiling
+from dispatcher.core.ready_queue import BEHIND_ALL, Order, ReadyQueue
+from dispatcher.core.state import DispatcherState, LiveAttempt, WorkerState
 from octaskly_wire.messages import (
     AcknowledgeOutcome,
     AdmissionChanged,
@@ -104,6 +106,8 @@ class Reactor:
             has_begun_drain=joined.has_begun_drain,
             last_heard_at=now,
             task_ids=before.task_ids if before else set(),
+            max_limits=joined.max_limits,
+            max_timeout_s=joined.max_timeout_s,
         )
         self.state.workers[joined.worker_id] = worker
         self.state.on_service_changed()
@@ -311,9 +315,21 @@ class Reactor:
             by_class[task.task_class].append(task)
         for task_class, ready in by_class.items():
             queue = self.state.queues.setdefault(task_class, ReadyQueue())
-            has_more = len(ready) >= limit
-            queue.replace([task for task in ready if task.task_id not in self.state.attempts], has_more=has_more)
+            queue.replace(self._without_live(ready), _reach(ready, limit))
         return assign_ready(self.state, self.config)
+
+    def on_fitting_fetched(
+        self, task_class: TaskClass, ceiling: Ceiling, tasks: Sequence[ReadyTask], limit: int
+    ) -> list[Effect]:
+        """Take what was found behind the head of a class, and give out what fits."""
+        self.state.is_fetching = False
+        queue = self.state.queues.setdefault(task_class, ReadyQueue())
+        queue.add_fitting(self._without_live(tasks), ceiling, _reach(tasks, limit))
+        return assign_ready(self.state, self.config)
+
+    def _without_live(self, tasks: Iterable[ReadyTask]) -> list[ReadyTask]:
+        """Leave out what was given to a worker while the store was read."""
+        return [task for task in tasks if task.task_id not in self.state.attempts]
 
     def on_tick(self, now: float) -> list[Effect]:
         """Let leases run out, wake tasks whose backoff is over, and look at the queue now and then.
@@ -338,10 +354,17 @@ class Reactor:
             self.state.classes_to_fetch.add(heapq.heappop(self.state.wake_ups)[1])
         if now >= self._next_poll_at:
             self._next_poll_at = now + self.config.fallback_poll_s
-            for task_class in self.state.service()[0]:
-                if not self.state.queues.setdefault(task_class, ReadyQueue()).heap:
+            for task_class in self.state.service().classes:
+                queue = self.state.queues.setdefault(task_class, ReadyQueue())
+                # Where a worker is free beside a head that is not empty, nothing known of fits it.
+                if queue.first() is None or self.state.free.has_any(task_class):
                     self.state.classes_to_fetch.add(task_class)
         return effects + fetch_head(self.state, self.config)
+
+
+def _reach(tasks: Sequence[ReadyTask], limit: int) -> Order:
+    """Return how far an answer of the store reaches: as many tasks as were asked for may not be all."""
+    return tasks[-1].queue_order if len(tasks) >= limit else BEHIND_ALL
 
 
 def _absent_worker(recovered: RecoveredAttempt, now: float) -> WorkerState:

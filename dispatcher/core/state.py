@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import heapq
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dispatcher.core.effects import AttemptKey, Effect, ReadyTask, Send, TaskClass
 from dispatcher.core.flapping import FailureLog
 from dispatcher.core.free_workers import Capability, FreeWorkers, classes_of
-from dispatcher.core.placement import WorkerView, lasting_obstacle
-from octaskly_wire.messages import ToWorker
+from dispatcher.core.placement import Ceiling, WorkerView, ceiling_of
+from dispatcher.core.ready_queue import ReadyQueue
+from octaskly_wire.messages import NO_LIMITS, Limits, ToWorker
 from octaskly_wire.vocabulary import Admission, SandboxLevel
 
 
@@ -36,6 +37,16 @@ class WorkerState:
     """Why it takes nothing new for now by its own word."""
     free_mark: int = 0
     """Its valid entry among the free workers."""
+    max_limits: Limits = NO_LIMITS
+    max_timeout_s: int | None = None
+    ceiling: Ceiling = field(init=False)
+    """The most that a task may ask of it."""
+    capability: Capability = field(init=False)
+    """What decides which tasks it can run."""
+
+    def __post_init__(self) -> None:
+        self.ceiling = ceiling_of(self.memory_mb, self.max_limits, self.max_timeout_s)
+        self.capability = (self.levels, self.allows_network, self.ceiling)
 
     @property
     def is_serving(self) -> bool:
@@ -58,11 +69,6 @@ class WorkerState:
         """Return the taken part of its slots."""
         return len(self.task_ids) / self.slots
 
-    @property
-    def capability(self) -> Capability:
-        """Return what decides which classes of tasks it can run."""
-        return (self.levels, self.allows_network)
-
     def tell(self, message: ToWorker, unless_refused: AttemptKey | None = None) -> list[Effect]:
         """Return the effect that sends it a message, or nothing when it has no link."""
         return [] if self.link_id is None else [Send(self.worker_id, self.link_id, message, unless_refused)]
@@ -81,6 +87,8 @@ class WorkerState:
             slots=self.slots,
             live_attempts=len(self.task_ids),
             pause_reason=self.pause_reason,
+            max_limits=self.max_limits,
+            max_timeout_s=self.max_timeout_s,
         )
 
 
@@ -95,23 +103,18 @@ class LiveAttempt:
     is_cancel_requested: bool = False
 
 
-Entry = tuple[tuple[int, str], ReadyTask]
-"""A ready task behind its place in the queue; the place is unique, so tasks are never compared."""
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What can be given out, by the workers that take tasks in principle."""
+
+    classes: frozenset[TaskClass]
+    slots: int
+    slots_under: Mapping[Ceiling, int]
+    """By the ceiling of the workers that have them."""
 
 
-@dataclass(slots=True)
-class ReadyQueue:
-    """The head of the queue for one class of tasks. The rest stays in the database."""
-
-    heap: list[Entry] = field(default_factory=list)
-    has_more: bool = True
-    """There may be tasks in the database beyond this head."""
-
-    def replace(self, tasks: list[ReadyTask], *, has_more: bool) -> None:
-        """Take a fresh head from the store instead of the present one."""
-        self.heap = [(task.queue_order, task) for task in tasks]
-        heapq.heapify(self.heap)
-        self.has_more = has_more
+Search = tuple[TaskClass, Ceiling]
+"""A look behind the head of a class for what fits under a ceiling."""
 
 
 @dataclass(slots=True)
@@ -125,19 +128,26 @@ class DispatcherState:
     wake_ups: list[tuple[float, TaskClass]] = field(default_factory=list)
     """A heap of moments at which a task of the class becomes due after its backoff."""
     classes_to_fetch: set[TaskClass] = field(default_factory=set)
+    searches: dict[Search, bool] = field(default_factory=dict)
+    """Wanted looks behind the heads, in turn; True for one that has let a wider one go first."""
+    was_search: bool = False
+    """The last look was behind a head: the next is at the heads, so that neither holds the other up."""
     free: FreeWorkers = field(default_factory=FreeWorkers)
     failures: FailureLog = field(default_factory=FailureLog)
     is_fetching: bool = False
     is_draining: bool = False
-    _service: tuple[frozenset[TaskClass], int] | None = None
+    _service: Service | None = None
 
-    def service(self) -> tuple[frozenset[TaskClass], int]:
-        """Return the classes that some worker takes, and the number of slots of all such workers."""
+    def service(self) -> Service:
+        """Return what the serving workers can be given."""
         if self._service is None:
             serving = [worker for worker in self.workers.values() if worker.is_serving]
             capabilities = {worker.capability for worker in serving}
             classes = frozenset(task_class for capability in capabilities for task_class in classes_of(capability))
-            self._service = (classes, sum(worker.slots for worker in serving))
+            slots_under: dict[Ceiling, int] = {}
+            for worker in serving:
+                slots_under[worker.ceiling] = slots_under.get(worker.ceiling, 0) + worker.slots
+            self._service = Service(classes, sum(slots_under.values()), slots_under)
         return self._service
 
     def on_service_changed(self) -> None:
@@ -176,13 +186,10 @@ class DispatcherState:
             assert task_id in self.workers[attempt.worker_id].task_ids, "the owner does not know"  # noqa: S101
         for worker in self.workers.values():
             assert worker.link_id is not None or worker.task_ids, "a gone worker is kept for nothing"  # noqa: S101
-        if not self.is_draining:
-            for worker in self.workers.values():
-                heads = [self.queues[known].heap for known in classes_of(worker.capability) if known in self.queues]
-                fitting = [
-                    task.task_id
-                    for heap in heads
-                    for _, task in heap
-                    if worker.is_taking_work and lasting_obstacle(task.needs, worker.view()) is None
-                ]
-                assert not fitting, f"{worker.worker_id} idles while {fitting[0]} waits"  # noqa: S101
+        if self.is_draining:
+            return
+        for worker in self.workers.values():
+            for task_class in classes_of(worker.capability) if worker.is_taking_work else ():
+                queue = self.queues.get(task_class)
+                waiting = queue.best_for(worker.view(), worker.ceiling) if queue else None
+                assert not waiting, f"{worker.worker_id} idles while {waiting} waits"  # noqa: S101

@@ -15,6 +15,7 @@ from dispatcher.core.effects import (
     ClaimTask,
     CloseLink,
     Effect,
+    FetchFitting,
     FetchReady,
     RecordGivenUp,
     RecordOutcome,
@@ -198,6 +199,8 @@ class DispatcherService:
             is_draining=admitted.whitelisted.is_draining,
             has_begun_drain=registration.is_draining,
             held=tuple(registration.held),
+            max_limits=registration.max_limits,
+            max_timeout_s=registration.max_timeout_s,
         )
         if replaced is not None:
             replaced.abort()
@@ -271,7 +274,7 @@ class DispatcherService:
         records = [effect for effect in effects if isinstance(effect, RECORDS)]
         self._enter_step(self._writer.submit(records) if records else None, effects)
         for effect in effects:
-            if isinstance(effect, FetchReady):
+            if isinstance(effect, FetchReady | FetchFitting):
                 fetch = self._loop.create_task(self._fetch(effect))
                 self._fetches.add(fetch)
                 fetch.add_done_callback(self._on_fetch_done)
@@ -322,9 +325,16 @@ class DispatcherService:
                 logger.warning("Suspended worker %s: %s", effect.worker_id, effect.reason)
                 self._wishes_wanted.set()  # The whitelist is what the engine acts on.
 
-    async def _fetch(self, wanted: FetchReady) -> None:
-        tasks = await self._writer.call(lambda: self._store.fetch_ready(wanted.classes, wanted.limit))
-        self._perform(self._reactor.on_ready_fetched(wanted.classes, tasks, wanted.limit))
+    async def _fetch(self, wanted: FetchReady | FetchFitting) -> None:
+        store, limit = self._store, wanted.limit
+        if isinstance(wanted, FetchReady):
+            classes = wanted.classes
+            tasks = await self._writer.call(lambda: store.fetch_ready(classes, limit))
+            self._perform(self._reactor.on_ready_fetched(classes, tasks, limit))
+        else:
+            task_class, ceiling = wanted.task_class, wanted.ceiling
+            tasks = await self._writer.call(lambda: store.fetch_fitting(task_class, ceiling, limit))
+            self._perform(self._reactor.on_fitting_fetched(task_class, ceiling, tasks, limit))
 
     def _on_fetch_done(self, fetch: asyncio.Task[None]) -> None:
         self._fetches.discard(fetch)

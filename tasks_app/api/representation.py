@@ -15,11 +15,11 @@ from tasks_app.models import Result, Task
 class LimitsSerializer(serializers.Serializer[Any]):
     """Resource limits; what is left out is the worker's default."""
 
-    memory_mb = serializers.IntegerField(required=False, min_value=1, help_text="MiB")
-    cpu_seconds = serializers.IntegerField(required=False, min_value=1)
-    processes = serializers.IntegerField(required=False, min_value=1)
-    open_files = serializers.IntegerField(required=False, min_value=8)
-    disk_mb = serializers.IntegerField(required=False, min_value=1, help_text="MiB")
+    memory_mb = serializers.IntegerField(required=False, min_value=1, max_value=1 << 24, help_text="MiB")
+    cpu_seconds = serializers.IntegerField(required=False, min_value=1, max_value=86_400 * 366)
+    processes = serializers.IntegerField(required=False, min_value=1, max_value=1 << 20)
+    open_files = serializers.IntegerField(required=False, min_value=8, max_value=1 << 20)
+    disk_mb = serializers.IntegerField(required=False, min_value=1, max_value=1 << 24, help_text="MiB")
 
 
 @extend_schema_serializer(many=False)

@@ -68,6 +68,25 @@ def test_worker_drain_and_resume(browser, worker):
     assert not worker.is_draining
 
 
+def test_worker_page_tells_levels_and_caps(browser, worker):
+    """What it proved and how, what stays open there, what it does not offer and why, what a task may ask for."""
+    url = reverse("admin:workers_app_worker_change", args=["w1"])
+    assert browser.get(url).status_code == 200, "nothing is known yet"
+    worker.levels = [{"level": "basic", "backend": "linux-spawner", "gaps": ["network: <open>"]}]
+    worker.levels_unproven = [{"level": "strict", "reason": "no namespaces", "is_below_floor": False}]
+    worker.max_limits = {"memory_mb": 4096, "timeout_s": 600}
+    worker.save()
+    page = browser.get(url).content.decode()
+    for words in (
+        "basic: linux-spawner",
+        "open: network: &lt;open&gt;",
+        "strict: no namespaces",
+        "memory_mb 4096",
+        "timeout_s 600",
+    ):
+        assert words in page
+
+
 def test_task_actions_cancel_and_retry(browser, admin_user):
     """A waiting task is cancelled, an ended one queued again, and what cannot be is said."""
     (task,) = services.submit(admin_user, [TaskSpec(command="true")])

@@ -6,25 +6,34 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from django.db import connection
 
 from audit_app.models import AuditEntry
+from dispatcher.core.config import EngineConfig
+from dispatcher.core.effects import FetchFitting, FetchReady
+from dispatcher.core.events import WorkerJoined
+from dispatcher.core.reactor import Reactor
 from dispatcher.ports import (
     AttemptKey,
+    Ceiling,
     ClaimTask,
     RecordGivenUp,
     RecordOutcome,
     RecordStarted,
     RecordSuperseded,
     SuspendWorker,
+    WorkerConnected,
     WorkerPaused,
 )
-from octaskly_wire.messages import CapturedOutput, OutcomeReport
-from octaskly_wire.vocabulary import Enforcement, FailureReason, SandboxLevel
-from tasks_app.dispatch_store import READY_QUERY, DispatchStore
+from octaskly_wire.messages import CapturedOutput, Limits, OutcomeReport, Register
+from octaskly_wire.vocabulary import Admission, Enforcement, FailureReason, SandboxLevel
+from tasks_app.dispatch_store import FITTING_QUERY, READY_QUERY, DispatchStore
 from tasks_app.ids import new_task_ids
 from tasks_app.models import Result, Task
+from tasks_app.selectors import worker_views
+from tests.support.messages import FROM_WORKER
 from workers_app.models import Worker
 from workers_app.selectors import worker_status
 
@@ -47,7 +56,10 @@ def add_task(django_user_model):
     def add(**changes):
         now = datetime.now(UTC)
         fields = {"command": "true", "sandbox": "basic", "created_at": now, "available_at": now, "owner": owner}
-        return Task.objects.create(id=new_task_ids(1)[0], **(fields | changes))
+        task = Task(id=new_task_ids(1)[0], **(fields | changes))
+        task.note_limits()
+        task.save(force_insert=True)
+        return task
 
     return add
 
@@ -317,13 +329,101 @@ def test_a_clock_that_is_set_back_holds_no_task_up(store, add_task):
     assert [task.task_id for task in store.fetch_ready([BASIC], 9)] == [new.id, paused_before.id]
 
 
-def test_queue_head_is_read_from_the_index(add_task):
+@pytest.mark.parametrize(("query", "bounds"), [(READY_QUERY, []), (FITTING_QUERY, [1, 2, 3, 4, 5, 6])])
+def test_queue_head_is_read_from_the_index(add_task, query, bounds):
     """A million queued tasks must not be sorted for each look: the partial index serves the order."""
+    parameters = ["basic", False, "2999-01-01", "2999-01-02", *bounds, 5]
     with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN QUERY PLAN {READY_QUERY}", ["basic", False, "2999-01-01", "2999-01-02", 5])
+        cursor.execute(f"EXPLAIN QUERY PLAN {query}", parameters)
         plan = " ".join(str(row) for row in cursor.fetchall())
     assert "tasks_ready" in plan
     assert "TEMP B-TREE" not in plan
+
+
+@pytest.mark.parametrize(
+    ("too_much", "ceiling"),
+    [
+        *(({"limits": {name: 9}}, Ceiling(Limits(**{name: 8}))) for name in Limits.__struct_fields__),
+        ({"timeout_s": 9000}, Ceiling(timeout_s=8000)),
+    ],
+    ids=str,
+)
+def test_what_fits_is_found_behind_what_does_not(store, add_task, too_much, ceiling):
+    """Best first, up to the limit; what asks for nothing, and what asks for as much as is allowed, fits."""
+    for _ in range(20):
+        add_task(priority=9, **too_much)
+    small, at_the_cap = add_task(), add_task(limits=dict.fromkeys(too_much.get("limits", {}), 8), priority=1)
+    add_task()
+    add_task(network=True, priority=99)
+    assert [task.task_id for task in store.fetch_fitting(BASIC, ceiling, 2)] == [at_the_cap.id, small.id]
+    assert len(store.fetch_fitting(BASIC, Ceiling(), 100)) == 23
+
+
+def test_a_look_behind_the_head_sees_what_is_queued_only(store, add_task):
+    """Not what runs, was cancelled or pauses; and the wish comes along."""
+    add_task(assigned_at=datetime.now(UTC), attempt=1)
+    add_task(status="cancelled")
+    add_task(available_at=datetime.now(UTC) + timedelta(seconds=60), attempt=1)
+    add_task(limits={"memory_mb": 5, "disk_mb": 6})
+    (found,) = store.fetch_fitting(BASIC, Ceiling(Limits(memory_mb=(1 << 63) - 1)), 9)
+    assert found.limits == Limits(memory_mb=5, disk_mb=6)
+
+
+def test_small_tasks_behind_a_thousand_large_ones_are_given_out(store, add_task):
+    """Engine and database together: what no worker can run stays, what stands behind it runs in its order."""
+    large = add_task(limits={"memory_mb": 65_536})
+    rows = [Task(**{f.name: getattr(large, f.name) for f in Task._meta.fields} | {"id": i}) for i in new_task_ids(999)]
+    Task.objects.bulk_create(rows)
+    small = [add_task().id for _ in range(5)]
+    reactor = Reactor(EngineConfig())
+    everything = {
+        "boot_id": "b", "name": "w1", "slots": 5, "levels": frozenset(SandboxLevel), "allows_network": True,
+        "memory_mb": 8192, "admission": Admission.APPROVED, "is_draining": False,
+    }  # fmt: skip
+    effects = reactor.on_worker_joined(WorkerJoined("w1", 1, **everything), 0.0)
+    given = []
+    while effects:
+        effect = effects.pop(0)
+        if isinstance(effect, ClaimTask):
+            assert store.commit([effect]) == frozenset()
+            given.append(effect.key.task_id)
+        elif isinstance(effect, FetchReady):
+            tasks = store.fetch_ready(effect.classes, effect.limit)
+            effects += reactor.on_ready_fetched(effect.classes, tasks, effect.limit)
+        elif isinstance(effect, FetchFitting):
+            tasks = store.fetch_fitting(effect.task_class, effect.ceiling, effect.limit)
+            effects += reactor.on_fitting_fetched(effect.task_class, effect.ceiling, tasks, effect.limit)
+    assert given == small
+
+
+def test_caps_and_missing_levels_are_kept_with_the_worker(store, add_worker):
+    """Only caps that there are; each level that is not offered with its reason."""
+    worker = add_worker("a")
+    registration = next(message for message in FROM_WORKER if isinstance(message, Register))
+    registration = msgspec.structs.replace(registration, max_limits=Limits(memory_mb=4096, processes=64))
+    store.commit([WorkerConnected(worker.id, "b", "10.0.0.7", "tcp", "0.1.0", registration)])
+    worker.refresh_from_db()
+    assert worker.max_limits == {"memory_mb": 4096, "processes": 64, "timeout_s": 3600}
+    assert worker.levels_unproven[1] == {
+        "level": "strict", "reason": "user namespaces are forbidden", "is_below_floor": False,
+    }  # fmt: skip
+    (view,) = worker_views()
+    assert (view.max_limits, view.max_timeout_s) == (Limits(memory_mb=4096, processes=64), 3600)
+    assert view.unproven == registration.unproven
+    store.commit(
+        [
+            WorkerConnected(
+                worker.id,
+                "b",
+                "",
+                "tcp",
+                "",
+                msgspec.structs.replace(registration, max_limits=Limits(), max_timeout_s=None),
+            )
+        ]
+    )
+    worker.refresh_from_db()
+    assert worker.max_limits == {}
 
 
 def test_live_attempts_are_recovered(store, add_task):

@@ -10,6 +10,7 @@ from accounts_app.roles import Role
 from audit_app.models import AuditEntry
 from tasks_app import signals
 from tasks_app.models import Result, Task
+from workers_app.models import Worker
 
 pytestmark = pytest.mark.django_db
 URL = "/api/v1/tasks"
@@ -216,6 +217,81 @@ def test_why_without_workers_says_what_to_do(client):
     answer = client.get(f"{URL}/{task['id']}/why").json()
     assert answer["workers"] == []
     assert "Join a machine" in answer["message"]
+
+
+@pytest.fixture
+def two_workers():
+    """Return two free workers: one that allows little, and one that offers but level strict."""
+    common = {
+        "admission": "approved", "is_connected": True, "slots": 2, "memory_total_bytes": 64 << 30,
+        "created_at": datetime.now(UTC),
+    }  # fmt: skip
+    caps = {
+        "memory_mb": 4096, "cpu_seconds": 60, "processes": 64, "open_files": 1024, "disk_mb": 512, "timeout_s": 4000,
+    }  # fmt: skip
+    basic, strict = ({"level": level, "backend": "b", "gaps": []} for level in ("basic", "strict"))
+    Worker.objects.create(
+        id="w1", name="small", public_key_sha256="1", levels=[basic], max_limits=caps,
+        levels_unproven=[{"level": "strict", "reason": "user namespaces are forbidden"}], **common,
+    )  # fmt: skip
+    Worker.objects.create(
+        id="w2", name="walled", public_key_sha256="2", levels=[strict],
+        levels_unproven=[
+            {"level": level, "reason": "below this worker's floor (strict)", "is_below_floor": True}
+            for level in ("none", "basic")
+        ], **common,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"limits": {"memory_mb": 8192}}, "allows 4096 MB of memory, the task asks for 8192 MB"),
+        ({"limits": {"cpu_seconds": 61}}, "allows 60 s of processor time, the task asks for 61 s"),
+        ({"limits": {"processes": 100}}, "allows 64 processes, the task asks for 100"),
+        ({"limits": {"open_files": 4096}}, "allows 1024 open files, the task asks for 4096"),
+        ({"limits": {"disk_mb": 1000}}, "allows 512 MB of disk, the task asks for 1000 MB"),
+        ({"limits": {"memory_mb": 65_537}}, "has 65536 MB of memory, the task asks for 65537 MB"),
+        ({"timeout": 7200}, "allows a time-out of 4000 s, the task asks for 7200 s"),
+    ],
+)
+def test_why_names_the_limit_with_both_numbers(client, two_workers, asked, reason):
+    """A task that no worker takes says so, worker by worker, and in sum what it asks for."""
+    task = submit(client, sandbox="basic", **asked)
+    answer = client.get(f"{URL}/{task['id']}/why").json()
+    small, walled = answer["workers"]
+    assert (small["name"], small["reason"], small["is_lasting"]) == ("small", reason, True)
+    assert walled["reason"] == "does not offer sandbox level basic (its owner allows nothing below strict)"
+    assert answer["message"].startswith("No worker can run this task as it is (sandbox basic, network no")
+    for name, number in asked.get("limits", {}).items():
+        assert f"{name} {number}" in answer["message"]
+
+
+def test_why_tells_one_worker_from_the_other(client, two_workers):
+    """What one cannot prove another may be free to run."""
+    task = submit(client, sandbox="strict", limits={"memory_mb": 8192})
+    answer = client.get(f"{URL}/{task['id']}/why").json()
+    small, walled = (worker["reason"] for worker in answer["workers"])
+    assert small == "does not offer sandbox level strict (cannot prove it: user namespaces are forbidden)"
+    assert "is free" in walled
+    assert "waits for a worker" in answer["message"]
+
+
+def test_unknown_limits_are_refused_by_name(client):
+    """Nothing that nobody would keep is accepted."""
+    answer = client.post(URL, {"command": "true", "limits": {"memory_gb": 1}})
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["field"] == "limits.memory_gb"
+
+
+def test_what_is_asked_for_can_be_searched(client):
+    """Submitted and retried alike, the columns say what the limits say."""
+    task = submit(client, limits={"memory_mb": 64, "open_files": 8})
+    assert task["limits"] == {"memory_mb": 64, "open_files": 8}
+    Task.objects.update(status="failed")
+    client.post(f"{URL}/{task['id']}/retry")
+    row = Task.objects.get()
+    assert (row.asked_memory_mb, row.asked_open_files, row.asked_cpu_seconds) == (64, 8, None)
 
 
 @pytest.fixture

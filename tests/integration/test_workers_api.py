@@ -152,6 +152,18 @@ def test_workers_are_listed_with_their_state(operator, worker):
     assert operator.get("/api/v1/workers/none").status_code == 404
 
 
+def test_a_worker_shows_its_levels_and_caps(operator, worker):
+    """Each proven level with how and what stays open, each other one with the reason, and the owner's caps."""
+    shown = {
+        "levels": [{"level": "basic", "backend": "linux-spawner", "gaps": ["network: open"]}],
+        "levels_unproven": [{"level": "strict", "reason": "no namespaces", "is_below_floor": False}],
+        "max_limits": {"memory_mb": 4096, "timeout_s": 600},
+    }
+    Worker.objects.update(**shown)
+    answer = operator.get(f"/api/v1/workers/{worker.id}").json()
+    assert {name: answer[name] for name in shown} == shown
+
+
 def test_another_secret_key_does_not_open_the_cluster(settings):
     """The mistake is noticed at once, not at the first certificate."""
     services.ensure_cluster(now())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from dispatcher.core.config import EngineConfig
 from dispatcher.core.effects import AttemptKey
@@ -55,10 +56,10 @@ class SimCluster:
 
     # --- building ----------------------------------------------------------------------------------
 
-    def add_worker(self, name: str, slots: int, *, is_strict: bool = False, memory_mb: int = 8192) -> SimWorker:
+    def add_worker(self, name: str, slots: int, **offered: Any) -> SimWorker:
         """Enrol a worker; it is approved and not started."""
         self.store.workers[name] = WorkerRow()
-        offer = make_offer(name, slots, is_strict=is_strict, memory_mb=memory_mb)
+        offer = make_offer(name, slots, **offered)
         self.workers[name] = SimWorker(self.world, name, self.network, self.dispatcher, self, offer)
         return self.workers[name]
 

@@ -14,6 +14,7 @@ from dispatcher.core.effects import (
     ClaimTask,
     CloseLink,
     Effect,
+    FetchFitting,
     FetchReady,
     RecordGivenUp,
     RecordOutcome,
@@ -66,6 +67,7 @@ class SimDispatcher(Process):
         self.config = config
         self.reactor = Reactor(config)
         self.is_store_available = True
+        self.searches = 0
         self._link_ids = 0
         self._reset()
 
@@ -73,7 +75,7 @@ class SimDispatcher(Process):
         self.reactor = Reactor(self.config)
         self._links: dict[str, Connection] = {}
         self._steps: deque[_Step] = deque()
-        self._inbox: deque[_Step | FetchReady] = deque()
+        self._inbox: deque[_Step | FetchReady | FetchFitting] = deque()
         self._committing: list[_Step] = []
         self._is_busy = False
 
@@ -126,7 +128,7 @@ class SimDispatcher(Process):
             slots=register.slots, levels=frozenset(proof.level for proof in register.levels),
             allows_network=register.allows_network, memory_mb=register.memory_total_bytes >> 20,
             admission=row.admission, is_draining=row.is_draining, has_begun_drain=register.is_draining,
-            held=tuple(register.held),
+            held=tuple(register.held), max_limits=register.max_limits, max_timeout_s=register.max_timeout_s,
         )  # fmt: skip
         replaced = self._links.get(worker_id)
         self._links[worker_id] = connection
@@ -200,7 +202,7 @@ class SimDispatcher(Process):
         self._steps.append(step)
         if step.records:
             self._inbox.append(step)
-        self._inbox.extend(effect for effect in effects if isinstance(effect, FetchReady))
+        self._inbox.extend(effect for effect in effects if isinstance(effect, FetchReady | FetchFitting))
         self._write()
         self._carry_out()
 
@@ -209,7 +211,7 @@ class SimDispatcher(Process):
         if self._is_busy or not self._inbox:
             return
         self._is_busy = True
-        if isinstance(self._inbox[0], FetchReady):
+        if isinstance(self._inbox[0], FetchReady | FetchFitting):
             self.later(COMMIT_S / 2, self._fetched, self._inbox.popleft())
             return
         size = 0
@@ -234,13 +236,19 @@ class SimDispatcher(Process):
         self._write()
         self._carry_out()
 
-    def _fetched(self, wanted: FetchReady) -> None:
+    def _fetched(self, wanted: FetchReady | FetchFitting) -> None:
         if not self.is_store_available:
             self.later(0.5, self._fetched, wanted)
             return
-        tasks = self.store.fetch_ready(wanted.classes, wanted.limit)
         self._is_busy = False
-        self._perform(self.reactor.on_ready_fetched(wanted.classes, tasks, wanted.limit))
+        if isinstance(wanted, FetchReady):
+            tasks = self.store.fetch_ready(wanted.classes, wanted.limit)
+            self._perform(self.reactor.on_ready_fetched(wanted.classes, tasks, wanted.limit))
+        else:
+            self.searches += 1
+            tasks = self.store.fetch_fitting(wanted.task_class, wanted.ceiling, wanted.limit)
+            effects = self.reactor.on_fitting_fetched(wanted.task_class, wanted.ceiling, tasks, wanted.limit)
+            self._perform(effects)
         self._write()
 
     def _carry_out(self) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
+from dispatcher.core.config import EngineConfig
+from octaskly_wire.messages import NO_LIMITS, Limits
 from octaskly_wire.vocabulary import Admission
 from tests.simulation.cluster import CLASSES, Counts, SimCluster
 from tests.simulation.dispatcher import SimDispatcher
@@ -16,6 +19,7 @@ from tests.simulation.world import World
 FAULTS_UNTIL_S = 240.0
 CALM_WITHIN_S = 4000.0
 """Five losses with backoff, leases and graces all in a row end well within this."""
+ASKED = (NO_LIMITS, NO_LIMITS, Limits(memory_mb=1000), Limits(memory_mb=8000), Limits(processes=100, open_files=64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class Story:
     re_executions: int
     superseded: int
     suspensions: int
+    searches: int
     steps: int
     virtual_s: float
 
@@ -62,11 +67,15 @@ def tell(seed: int, trace_lines: int = 4000) -> tuple[SimCluster, Callable[[], S
     world = World(seed, trace_lines)
     random = world.random
     flavour = FLAVOURS[seed % len(FLAVOURS)]
-    cluster = SimCluster(world)
+    # A small window, so that what one worker cannot run fills the head that another must look behind.
+    cluster = SimCluster(world, EngineConfig(window_tasks=random.choice((1, 4, 256))))
     for number in range(random.randint(2, 6)):
-        cluster.add_worker(
-            f"w{number}", random.randint(1, 4), is_strict=number < 2, memory_mb=4096 if number % 2 else 16384
-        )
+        caps: dict[str, Any] = {}
+        if number:  # The first takes whatever there is.
+            caps["max_limits"] = random.choice((NO_LIMITS, Limits(memory_mb=2000), Limits(processes=10, disk_mb=500)))
+            caps["max_timeout_s"] = random.choice((None, None, 600))
+        memory_mb = 4096 if number % 2 else 16384
+        cluster.add_worker(f"w{number}", random.randint(1, 4), is_strict=number < 2, memory_mb=memory_mb, **caps)
     cluster.dispatcher.start()
     for worker in cluster.workers.values():
         world.after(random.uniform(0.0, 5.0), worker.start)
@@ -86,7 +95,7 @@ def tell(seed: int, trace_lines: int = 4000) -> tuple[SimCluster, Callable[[], S
             raise AssertionError(f"{losses} losses charged, though no worker crashed")
         return Story(
             seed, flavour.name, len(cluster.store.tasks), cluster.counts, again, cluster.store.superseded,
-            cluster.store.suspensions, world.steps, world.now,
+            cluster.store.suspensions, cluster.dispatcher.searches, world.steps, world.now,
         )  # fmt: skip
 
     return cluster, happen
@@ -101,10 +110,12 @@ def _load(cluster: SimCluster, flavour: Flavour) -> None:
             task_id = f"t{number:04}"
             number += 1
             behaviours[task_id], max_retries = _behaviours(random, flavour)
-            memory_mb = random.choice((None, None, None, 1000, 8000))
             rows.append(
-                TaskRow(task_id, random.choice(CLASSES), random.choice((0, 0, 0, 5, -5)), max_retries, memory_mb)
-            )
+                TaskRow(
+                    task_id, random.choice(CLASSES), random.choice((0, 0, 0, 5, -5)), max_retries,
+                    random.choice(ASKED), random.choice((60, 3600)),
+                )
+            )  # fmt: skip
             if random.random() < 0.05:
                 cluster.world.after(random.uniform(0.0, FAULTS_UNTIL_S), cluster.cancel, task_id)
         cluster.world.after(random.uniform(0.0, FAULTS_UNTIL_S * 0.8), cluster.submit, rows, behaviours)

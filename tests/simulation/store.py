@@ -6,6 +6,7 @@ raises: in the pure cores' own order of things nothing may fail to fit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,8 +23,9 @@ from dispatcher.core.effects import (
     TaskClass,
 )
 from dispatcher.core.events import RecoveredAttempt
-from octaskly_wire.messages import Limits, OutcomeReport
-from octaskly_wire.vocabulary import Admission, FailureReason, SandboxLevel
+from dispatcher.core.placement import Ceiling
+from octaskly_wire.messages import NO_LIMITS, Limits, OutcomeReport
+from octaskly_wire.vocabulary import Admission, FailureReason, RejectionReason, SandboxLevel
 from tests.simulation.world import InvariantBroken
 
 ENDED = frozenset({"completed", "failed", "cancelled"})
@@ -37,7 +39,8 @@ class TaskRow:
     task_class: TaskClass
     priority: int = 0
     max_retries: int = 0
-    memory_mb: int | None = None
+    limits: Limits = NO_LIMITS
+    timeout_s: int = 3600
     command: str = "true"
     status: str = "queued"
     attempt: int = 0
@@ -54,7 +57,7 @@ class TaskRow:
     def ready(self) -> ReadyTask:
         """Return the row as the core gets it."""
         return ReadyTask(
-            self.task_id, self.command, self.priority, 3600, *self.task_class, {}, Limits(memory_mb=self.memory_mb),
+            self.task_id, self.command, self.priority, self.timeout_s, *self.task_class, {}, self.limits,
             self.max_retries, self.attempt, self.failures, self.losses,
         )  # fmt: skip
 
@@ -145,14 +148,22 @@ class SimStore:
 
     def fetch_ready(self, classes: Iterable[TaskClass], limit: int) -> list[ReadyTask]:
         """Return the heads of the queues."""
-        found: list[ReadyTask] = []
+        return [row.ready() for task_class in classes for row in self._due(task_class)[:limit]]
+
+    def fetch_fitting(self, task_class: TaskClass, ceiling: Ceiling, limit: int) -> list[ReadyTask]:
+        """Return the first that ask for no more than the ceiling allows."""
+        most = ceiling.timeout_s or math.inf
+        fitting = [
+            row
+            for row in self._due(task_class)
+            if row.timeout_s <= most and row.limits.excess_over(ceiling.limits) is None
+        ]
+        return [row.ready() for row in fitting[:limit]]
+
+    def _due(self, task_class: TaskClass) -> list[TaskRow]:
         now = self.now()
-        for task_class in classes:
-            queue = self._queues.get(task_class, {})
-            due = [row for row in queue.values() if row.available_at <= now]
-            due.sort(key=lambda row: (-row.priority, row.task_id))
-            found += [row.ready() for row in due[:limit]]
-        return found
+        due = [row for row in self._queues.get(task_class, {}).values() if row.available_at <= now]
+        return sorted(due, key=lambda row: (-row.priority, row.task_id))
 
     def commit(self, records: Sequence[Any]) -> frozenset[AttemptKey]:
         """Write a group; return what was refused."""
@@ -219,6 +230,8 @@ class SimStore:
         row = self._live_row(given_up.key, given_up.worker_id)
         if self.keeps_history:
             self.attempts[given_up.key].outcome = "lost" if given_up.is_loss else "rejected"
+        if given_up.detail.startswith(RejectionReason.LIMIT_NOT_ALLOWED):
+            raise InvariantBroken(f"{given_up.worker_id} was given what it does not allow: {given_up.detail}")
         row.losses += given_up.is_loss
         if given_up.retry_delay_s is not None:
             self._requeue(row, given_up.retry_delay_s)

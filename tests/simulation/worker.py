@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from octaskly_wire.messages import (
+    NO_LIMITS,
     AcknowledgeOutcome,
     AdmissionChanged,
     AssignAttempt,
@@ -13,6 +14,7 @@ from octaskly_wire.messages import (
     Drain,
     HeartbeatAck,
     LevelProof,
+    Limits,
     OutcomeRefused,
     OutcomeReport,
     Refused,
@@ -333,10 +335,19 @@ class SimWorker(Process):
         self.later(1.0, self._check_disk)
 
 
-def make_offer(name: str, slots: int, *, is_strict: bool = False, memory_mb: int = 8192) -> Offer:
+def make_offer(
+    name: str,
+    slots: int,
+    *,
+    is_strict: bool = False,
+    memory_mb: int = 8192,
+    max_limits: Limits = NO_LIMITS,
+    max_timeout_s: int | None = None,
+) -> Offer:
     """Return what a worker of the simulation grants."""
     levels = [SandboxLevel.NONE, SandboxLevel.BASIC, *([SandboxLevel.STRICT] if is_strict else [])]
     proofs = tuple(LevelProof(level, "simulated") for level in levels)
     return Offer(
-        name, slots, proofs, allows_network=True, platform="simulated", cpu_count=4, memory_total_bytes=memory_mb << 20
-    )
+        name, slots, proofs, allows_network=True, platform="simulated", cpu_count=4, memory_total_bytes=memory_mb << 20,
+        max_limits=max_limits, max_timeout_s=max_timeout_s,
+    )  # fmt: skip

@@ -47,6 +47,12 @@ FROM_WORKER: list[m.FromWorker] = [
         cpu_count=8,
         memory_total_bytes=8 << 30,
         held=[m.HeldAttempt(attempt_id="t1.2", phase=HeldPhase.RUNNING)],
+        max_limits=m.Limits(memory_mb=4096, cpu_seconds=600, processes=64, open_files=512, disk_mb=2048),
+        max_timeout_s=3600,
+        unproven=[
+            m.UnprovenLevel(level=SandboxLevel.NONE, reason="below this worker's floor (basic)", is_below_floor=True),
+            m.UnprovenLevel(level=SandboxLevel.STRICT, reason="user namespaces are forbidden"),
+        ],
     ),
     m.Heartbeat(sequence=7, vitals=_VITALS, attempt_ids=["t1.2"]),
     m.AttemptStarted(attempt_id="t1.2"),

@@ -133,6 +133,9 @@ def on_link_up(state: WorkerState, welcome: Welcome, now: float) -> list[Effect]
         cpu_count=offer.cpu_count,
         memory_total_bytes=offer.memory_total_bytes,
         held=state.held(),
+        max_limits=offer.max_limits,
+        max_timeout_s=offer.max_timeout_s,
+        unproven=list(offer.unproven),
     )
     effects: list[Effect] = [Send(register)]
     if state.pause_reason:
@@ -220,12 +223,12 @@ def _fill_slots(state: WorkerState) -> list[Effect]:
     effects: list[Effect] = []
     while state.waiting and len(state.running) < state.offer.slots:
         assignment = state.waiting.popleft()
-        backend = state.offer.backend_of(assignment.sandbox)
-        if backend is None:
-            # Checked when it was taken, and offers do not change while the worker runs.
-            raise AssertionError(assignment.sandbox)
+        if objection := state.offer.objection_to(assignment):
+            # It was fine when it was taken; a level may have been lost since.
+            effects += reject(state, assignment.attempt_id, *objection)
+            continue
         state.running[assignment.attempt_id] = RunningAttempt(assignment)
-        effects.append(StartCommand(assignment, backend))
+        effects.append(StartCommand(assignment, state.offer.backend_of(assignment.sandbox) or ""))
     return effects
 
 

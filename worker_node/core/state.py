@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from octaskly_wire.messages import AssignAttempt, AttemptRejected, HeldAttempt, LevelProof
+from octaskly_wire.messages import (
+    NO_LIMITS,
+    AssignAttempt,
+    AttemptRejected,
+    HeldAttempt,
+    LevelProof,
+    Limits,
+    UnprovenLevel,
+)
 from octaskly_wire.vocabulary import Admission, HeldPhase, RejectionReason, SandboxLevel
 from worker_node.core.outcome import Outcome
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What this worker grants: its slots, the proven levels from its floor upwards, network or not."""
+    """What this worker grants: its slots, the proven levels from its floor upwards, network or not, its caps."""
 
     name: str
     slots: int
@@ -21,6 +29,10 @@ class Offer:
     platform: str
     cpu_count: int
     memory_total_bytes: int
+    max_limits: Limits = NO_LIMITS
+    max_timeout_s: int | None = None
+    unproven: tuple[UnprovenLevel, ...] = ()
+    """The other levels, each with the reason."""
 
     def backend_of(self, level: SandboxLevel) -> str | None:
         """Return what enforces a level here, None when it is not offered."""
@@ -32,7 +44,14 @@ class Offer:
             return RejectionReason.SANDBOX_UNAVAILABLE, f"level {assignment.sandbox} is not offered by this worker"
         if assignment.allows_network and not self.allows_network:
             return RejectionReason.NETWORK_NOT_ALLOWED, "this worker grants tasks no network"
+        if excess := self._excess_of(assignment):
+            return RejectionReason.LIMIT_NOT_ALLOWED, f"this worker {excess}"
         return None
+
+    def _excess_of(self, assignment: AssignAttempt) -> str | None:
+        if self.max_timeout_s is not None and assignment.timeout_s > self.max_timeout_s:
+            return f"allows a time-out of {self.max_timeout_s} s, the task asks for {assignment.timeout_s} s"
+        return assignment.limits.excess_over(self.max_limits)
 
 
 @dataclass

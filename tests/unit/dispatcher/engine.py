@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any, TypeVar
 
 from dispatcher.core.config import EngineConfig
-from dispatcher.core.effects import AttemptKey, ClaimTask, Effect, FetchReady, ReadyTask, Send
+from dispatcher.core.effects import AttemptKey, ClaimTask, Effect, FetchFitting, FetchReady, ReadyTask, Send
 from dispatcher.core.reactor import Reactor, WorkerJoined
 from octaskly_wire.messages import HeldAttempt, Limits, OutcomeReport
 from octaskly_wire.vocabulary import Admission, FailureReason, HeldPhase, SandboxLevel
@@ -88,6 +89,12 @@ class Engine:
         ready = [task for task in tasks if task.task_class in fetch.classes]
         self.do(self.reactor.on_ready_fetched(fetch.classes, ready, fetch.limit))
 
+    def answer_search(self, *tasks: ReadyTask) -> FetchFitting:
+        """Answer the engine's look behind a head with these tasks."""
+        search = self.take(FetchFitting)
+        self.do(self.reactor.on_fitting_fetched(search.task_class, search.ceiling, tasks, search.limit))
+        return search
+
     def assign(self, task: ReadyTask, worker_id: str = "w1", **join: Any) -> AttemptKey:
         """Let a worker join and get this task; return the attempt."""
         self.join(worker_id, **join)
@@ -106,6 +113,11 @@ class Engine:
         self.do(
             self.reactor.on_attempt_finished(worker_id, key.attempt_id, report or make_report(), b"", b"", self.now)
         )
+
+    def finish_any(self, dice: random.Random) -> None:
+        """Let one of the live attempts end, by chance."""
+        attempt = dice.choice(sorted(self.reactor.state.attempts.values(), key=lambda live: live.key.task_id))
+        self.finish(attempt.key, worker_id=attempt.worker_id)
 
     def tick(self, seconds: float = 0.0) -> None:
         """Let time pass, with the clock event as often as it is due."""

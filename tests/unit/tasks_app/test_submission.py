@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from tasks_app.submission import MAX_TASKS, InvalidSubmission, read_submission
@@ -43,7 +44,18 @@ BAD = [
     ({"limits": {"processes": "many"}}, "limits.processes"),
     ({"limits": {"open_files": 1}}, "limits.open_files"),
     ({"limits": {"disk_mb": 1.5}}, "limits.disk_mb"),
+    ({"limits": {"memory_mb": (1 << 24) + 1}}, "limits.memory_mb"),
+    ({"limits": {"memory_mb": True}}, "limits.memory_mb"),
+    ({"limits": {"memory_mb": 10**30}}, "limits.memory_mb"),
+    ({"limits": {"cpu_seconds": 86_400 * 366 + 1}}, "limits.cpu_seconds"),
+    ({"limits": {"processes": (1 << 20) + 1}}, "limits.processes"),
+    ({"limits": {"processes": 0}}, "limits.processes"),
+    ({"limits": {"open_files": (1 << 20) + 1}}, "limits.open_files"),
+    ({"limits": {"disk_mb": (1 << 24) + 1}}, "limits.disk_mb"),
+    ({"limits": {"disk_mb": 0}}, "limits.disk_mb"),
     ({"limits": {"gpu": 1}}, "limits.gpu"),
+    ({"limits": {"timeout_s": 1}}, "limits.timeout_s"),
+    ({"limits": []}, "limits"),
     ({"inputs": ["a"]}, "inputs"),
     ({"outputs": ["*.png"]}, "outputs"),
     ({"colour": "red"}, "colour"),
@@ -106,6 +118,15 @@ def test_whole_task_comes_through():
     )
     assert (spec.max_retries, spec.sandbox, spec.network, spec.limits.memory_mb) == (2, "none", True, 64)
     assert not is_list
+
+
+def test_limits_may_be_as_large_as_any_machine():
+    """16 TiB and a year of processor time are asked for in earnest; null asks for nothing."""
+    limits = {
+        "memory_mb": 1 << 24, "cpu_seconds": 86_400 * 366, "processes": 1 << 20, "open_files": 8, "disk_mb": None,
+    }  # fmt: skip
+    (spec,), _ = read_submission(json.dumps({"command": "true", "limits": limits}).encode())
+    assert msgspec.to_builtins(spec.limits) == {name: limits[name] for name in limits if limits[name]}
 
 
 def test_defaults_are_the_contracts():

@@ -15,7 +15,7 @@ from octaskly_wire.codec import Codec, decode_from_worker, decode_to_worker, enc
 from octaskly_wire.errors import FrameTooLarge, MalformedFrame, MalformedMessage, WireError
 from octaskly_wire.framing import FrameDecoder, encode_frame
 from octaskly_wire.limits import MAX_FRAME_BYTES
-from octaskly_wire.messages import FromWorker, Heartbeat, ToWorker, Vitals
+from octaskly_wire.messages import FromWorker, Heartbeat, Limits, Register, ToWorker, Vitals
 from tests.support.messages import FROM_WORKER, SAMPLES, TO_WORKER
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "v1"
@@ -120,3 +120,28 @@ def test_ids_have_one_plain_form(attempt_id):
     """An id ends in logs and file names: nothing that could mean more gets in."""
     with pytest.raises(MalformedMessage):
         decode_from_worker(msgspec.json.encode({"type": "AttemptStarted", "attempt_id": attempt_id}), Codec.JSON)
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+def test_numbers_that_no_table_holds_are_refused(codec):
+    """A worker cannot stop the dispatcher with a cap or a memory beyond all columns."""
+    register = next(message for message in FROM_WORKER if isinstance(message, Register))
+    for changes in (
+        {"max_limits": Limits(memory_mb=1 << 63)}, {"max_timeout_s": 1 << 63}, {"max_timeout_s": 0},
+        {"memory_total_bytes": 1 << 63},
+    ):  # fmt: skip
+        payload = encode(msgspec.structs.replace(register, **changes), codec)
+        with pytest.raises(MalformedMessage):
+            decode_from_worker(payload, codec)
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+def test_a_worker_may_say_nothing_of_caps_and_missing_levels(codec):
+    """Then it has none."""
+    register = next(message for message in FROM_WORKER if isinstance(message, Register))
+    said = msgspec.to_builtins(register) | {"type": "Register"}
+    for name in ("max_limits", "max_timeout_s", "unproven"):
+        del said[name]
+    payload = msgspec.json.encode(said) if codec is Codec.JSON else msgspec.msgpack.encode(said)
+    read = decode_from_worker(payload, codec)
+    assert (read.max_limits, read.max_timeout_s, read.unproven) == (Limits(), None, [])

@@ -8,8 +8,9 @@ import pytest
 
 from octaskly_wire.codec import Codec
 from octaskly_wire.join_token import JoinToken
+from octaskly_wire.messages import Limits
 from octaskly_wire.vocabulary import SandboxLevel
-from worker_node.config import Address, default_state_dir, parse
+from worker_node.config import Address, LimitSettings, default_state_dir, parse
 
 TOKEN = JoinToken.new(b"d" * 32, lambda count: b"r" * count)
 OTHER = JoinToken.new(b"e" * 32, lambda count: b"s" * count)
@@ -85,6 +86,30 @@ def test_the_port_may_be_left_out():
         (["--drain-timeout", "-1"], {}, "--drain-timeout"),
         (["--drain-timeout", "nan"], {}, "--drain-timeout"),
         (["--drain-timeout", "inf"], {}, "--drain-timeout"),
+        (["--default-limits", ""], {}, "--default-limits"),
+        (["--default-limits", "memory_mb"], {}, "--default-limits: 'memory_mb' is not NAME=NUMBER"),
+        (["--default-limits", "memory_mb="], {}, "--default-limits"),
+        (["--default-limits", "memory_mb=0"], {}, "from 1 to 16777216"),
+        (["--default-limits", "memory_mb=16777217"], {}, "from 1 to 16777216"),
+        (["--default-limits", "memory_mb=-5"], {}, "--default-limits"),
+        (["--default-limits", "memory_mb=1.5"], {}, "--default-limits"),
+        (["--default-limits", "memory_mb=1\nx"], {}, "--default-limits"),
+        (["--default-limits", "memory_mb=" + "9" * 5000], {}, "--default-limits"),
+        (["--default-limits", "memory_mb=\u0663"], {}, "--default-limits"),
+        (["--default-limits", "memory_mb=1,"], {}, "--default-limits"),
+        (["--default-limits", "gpu=1"], {}, "--default-limits: 'gpu' is none of memory_mb, cpu_seconds"),
+        (["--default-limits", "timeout_s=1"], {}, "--default-limits: 'timeout_s' is none of"),
+        (["--default-limits", "output_kb=1"], {}, "--default-limits"),
+        (["--default-limits", "open_files=7"], {}, "from 8 to 1048576"),
+        (["--max-limits", "timeout_s=86401"], {}, "--max-limits"),
+        (["--max-limits", "output_kb=1025"], {}, "--max-limits: 'output_kb=1025' is not a whole number from 1 to 1024"),
+        (["--max-limits", "disk_mb=5,disk_mb=5"], {}, "--max-limits: disk_mb is given twice"),
+        (["--max-limits", "disk_mb=5", "--max-limits", "disk_mb=6"], {}, "--max-limits: disk_mb is given twice"),
+        (
+            ["--default-limits", "memory_mb=9", "--max-limits", "memory_mb=8"],
+            {},
+            "--default-limits: memory_mb=9 is above the cap --max-limits memory_mb=8",
+        ),
         (["--codec", "xml"], {}, "--codec"),
         (["--unheard-of"], {}, "--unheard-of"),
         ([], {"OCTASKLY_JOIN_TOKEN": "x"}, "OCTASKLY_JOIN_TOKEN"),
@@ -100,6 +125,24 @@ def test_bad_values_end_with_two_and_one_line_that_names_them(arguments, env, na
     assert caught.value.code == 2
     assert named in text
     assert text.count("\n") == 1
+
+
+def test_limits_of_the_owner_are_put_together():
+    """Each flag may come more than once; what is not named is left to the task or to us."""
+    config = parse(
+        [
+            "--default-limits", "memory_mb=512,processes=32", "--default-limits", "open_files=64",
+            "--max-limits", "memory_mb=512, disk_mb=100", "--max-limits", "timeout_s=600,output_kb=16,cpu_seconds=9",
+        ],
+        {},
+    )  # fmt: skip
+    assert config.limits == LimitSettings(
+        defaults=Limits(memory_mb=512, processes=32, open_files=64),
+        caps=Limits(memory_mb=512, disk_mb=100, cpu_seconds=9),
+        max_timeout_s=600,
+        output_bytes=16 << 10,
+    )
+    assert parse([], {}).limits == LimitSettings(Limits(), Limits(), None, 1 << 20)
 
 
 def test_a_mistyped_token_is_not_repeated(capsys):

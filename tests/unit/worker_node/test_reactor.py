@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -18,10 +19,12 @@ from octaskly_wire.messages import (
     DrainStarted,
     HeldAttempt,
     LevelProof,
+    Limits,
     OutcomeReport,
     OutputChunk,
     Refused,
     Register,
+    UnprovenLevel,
     Vitals,
     Welcome,
 )
@@ -48,16 +51,17 @@ from worker_node.core.state import Offer, WorkerState
 
 WELCOME = Welcome(Admission.APPROVED, heartbeat_interval_s=5.0, lease_s=30.0)
 VITALS = Vitals(1.0, 100, 50, 10, 0.5)
+CAPS = Limits(**dict.fromkeys(Limits.__struct_fields__, 100))
 DONE = Outcome(OutcomeReport(None, 0, 12, SandboxLevel.BASIC, "test"))
 
 
 class Play:
     """Calls the reactor, checks the state after every step, and remembers what was to be done."""
 
-    def __init__(self, slots: int = 2, *, is_linked: bool = True) -> None:
+    def __init__(self, slots: int = 2, *, is_linked: bool = True, **offered) -> None:
         proofs = (LevelProof(SandboxLevel.NONE, "test"), LevelProof(SandboxLevel.BASIC, "test"))
         self.state = WorkerState(
-            Offer("w", slots, proofs, allows_network=False, platform="p", cpu_count=1, memory_total_bytes=1)
+            Offer("w", slots, proofs, allows_network=False, platform="p", cpu_count=1, memory_total_bytes=1, **offered)
         )
         self.effects: list = []
         if is_linked:
@@ -144,15 +148,47 @@ def test_the_same_assignment_twice_runs_once():
         ({"sandbox": SandboxLevel.STRICT}, RejectionReason.SANDBOX_UNAVAILABLE),
         ({"sandbox": SandboxLevel.VERY_STRICT}, RejectionReason.SANDBOX_UNAVAILABLE),
         ({"allows_network": True}, RejectionReason.NETWORK_NOT_ALLOWED),
+        ({"timeout_s": 601}, RejectionReason.LIMIT_NOT_ALLOWED),
+        *(({"limits": Limits(**{name: 101})}, RejectionReason.LIMIT_NOT_ALLOWED) for name in Limits.__struct_fields__),
     ],
+    ids=str,
 )
 def test_what_is_not_offered_is_handed_back(changes, reason):
     """A level or a right that this worker does not grant never becomes a weaker one."""
-    play = Play()
+    play = Play(max_limits=CAPS, max_timeout_s=600)
     play.assign(1, **changes)
     rejection = play.take().message
     assert (rejection.attempt_id, rejection.reason) == ("t1.1", reason)
+    assert rejection.detail
     assert play.effects == []
+
+
+def test_what_waits_is_handed_back_when_its_level_is_lost():
+    """The offer may change while an attempt waits for a slot: it never starts at a level that is not proven."""
+    play = Play(slots=1)
+    play.assign(1, 2, sandbox=SandboxLevel.BASIC)
+    play.assign(3, sandbox=SandboxLevel.NONE)
+    assert play.taken_starts() == ["t1.1"]
+    play.state.offer = replace(play.state.offer, proofs=(LevelProof(SandboxLevel.NONE, "test"),))
+    play.do(reactor.on_process_exited, "t1.1", DONE, now=0.0)
+    assert play.take() == SendOutcome("t1.1", DONE)
+    rejection = play.take().message
+    assert (rejection.attempt_id, rejection.reason) == ("t2.1", RejectionReason.SANDBOX_UNAVAILABLE)
+    assert play.taken_starts() == ["t3.1"]
+
+
+def test_what_stays_within_the_caps_runs():
+    """As much as is allowed, or nothing asked for; and the dispatcher is told the caps."""
+    play = Play(
+        max_limits=CAPS, max_timeout_s=600, unproven=(UnprovenLevel(SandboxLevel.STRICT, "no"),), is_linked=False
+    )
+    play.do(reactor.on_link_up, WELCOME, now=0.0)
+    register = play.take().message
+    assert (register.max_limits, register.max_timeout_s) == (CAPS, 600)
+    assert [unproven.level for unproven in register.unproven] == [SandboxLevel.STRICT]
+    play.assign(1, limits=CAPS, timeout_s=600)
+    play.assign(2)
+    assert play.taken_starts() == ["t1.1", "t2.1"]
 
 
 def test_a_failed_set_up_hands_the_attempt_back_and_frees_the_slot():
