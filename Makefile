@@ -2,11 +2,12 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint simulate simulate-growth chaos format requirements clean
+.PHONY: help run test slow lint simulate simulate-growth chaos format requirements clean
 
 help:
 	@echo "make run            start a dispatcher with one local worker (ARGS='--api-port 8080' passes flags)"
 	@echo "make test           lint, types, layers, migrations and the whole test suite"
+	@echo "make slow           the tests that take long: ten thousand commands, ten gigabytes of output"
 	@echo "make lint           the same without the test suite"
 	@echo "make simulate       tell stories of a simulated cluster: SEEDS=100000, or SEED=7 for one with all its steps"
 	@echo "make simulate-growth  10,000 workers and 1,000,000 tasks in virtual time, with the cost of a task"
@@ -20,6 +21,10 @@ run:
 
 test:
 	@exec $(PYTHON) scripts/check.py $(ARGS)
+
+slow:
+	@$(PYTHON) scripts/bootstrap.py --dev
+	@.venv/bin/python -m pytest -m slow $(ARGS)
 
 lint:
 	@exec $(PYTHON) scripts/check.py --no-tests

@@ -28,9 +28,10 @@ from octaskly_wire.messages import (
     Refused,
     Resume,
     ToWorker,
+    UnprovenLevel,
     Welcome,
 )
-from octaskly_wire.vocabulary import Admission, RejectionReason
+from octaskly_wire.vocabulary import Admission, RejectionReason, SandboxLevel
 from worker_node.config import WorkerConfig
 from worker_node.core import reactor
 from worker_node.core.backoff import reconnect_delay_s
@@ -51,9 +52,11 @@ from worker_node.sandbox.host import Host
 from worker_node.sandbox.portable import PortableHost
 from worker_node.sandbox.probe import LevelReport, prove_levels
 from worker_node.sandbox.spawner_host import SpawnerHost
+from worker_node.sandbox.survey import survey
 from worker_node.sandbox.workspace import Workspaces
 from worker_node.shell.joiner import CannotJoin, Joiner
 from worker_node.shell.keyfile import StateFolder
+from worker_node.shell.level_keeper import LevelKeeper
 from worker_node.shell.link import Link
 from worker_node.shell.outcome_keeper import OutcomeKeeper
 from worker_node.shell.runner import Listener, Runner
@@ -69,9 +72,11 @@ LAST_WORDS_S: Final = 5.0
 """How long outcomes of commands that were killed at the end of a drain may take to be acknowledged or spooled."""
 
 
-def new_host() -> Host:
+def new_host(workspaces: Workspaces) -> Host:
     """Return what runs commands on this system."""
-    return SpawnerHost() if sys.platform == "linux" else PortableHost()
+    if sys.platform != "linux":
+        return PortableHost()
+    return SpawnerHost(*survey(workspaces.root))
 
 
 class Node:
@@ -92,7 +97,9 @@ class Node:
         self._vitals = VitalSigns(folder.path)
         self._joiner = Joiner(config, folder, self._boot_id)
         listener = Listener(self._on_started, self._on_finished, self._on_refused)
-        self._runner = Runner(host, Workspaces(folder.work), task_env, listener)
+        workspaces = Workspaces(folder.work)
+        self._runner = Runner(host, workspaces, task_env, listener, config.limits)
+        self._levels = LevelKeeper(host, workspaces, reports, self._on_levels_changed)
         self._state = WorkerState(_offer(config, reports))
         self._keeper = OutcomeKeeper(self._state, folder.path, config.disk_reserve_mb << 20, self._perform)
         self._link: Link | None = None
@@ -106,11 +113,12 @@ class Node:
         """Work until told to stop; return the exit code."""
         self._take_signals()
         self._keeper.replay()
-        keeping = asyncio.create_task(self._keeper.run())
-        connection = asyncio.create_task(self._stay_connected())
+        chores = [
+            asyncio.create_task(work) for work in (self._keeper.run(), self._levels.run(), self._stay_connected())
+        ]
         try:
-            await self._first_of(self._stop_asked, self._must_leave, connection, keeping)
-            for task in (connection, keeping):
+            await self._first_of(self._stop_asked, self._must_leave, *chores)
+            for task in chores:
                 if task.done():
                     task.result()  # only a defect ends it
             if self._must_leave.is_set():
@@ -118,9 +126,9 @@ class Node:
                 return 1
             return await self._drain()
         finally:
-            for task in (connection, keeping):
+            for task in chores:
                 task.cancel()
-            await asyncio.gather(connection, keeping, return_exceptions=True)
+            await asyncio.gather(*chores, return_exceptions=True)
             await self._runner.close()
             await self._keeper.close()
 
@@ -274,7 +282,15 @@ class Node:
 
     def _on_refused(self, attempt_id: str, reason: RejectionReason, detail: str) -> None:
         logger.warning("Attempt %s could not be started (%s): %s", attempt_id, reason, detail)
+        if reason is RejectionReason.SANDBOX_UNAVAILABLE:
+            self._levels.doubt()
         self._perform(reactor.on_process_refused(self._state, attempt_id, reason, detail))
+
+    def _on_levels_changed(self, reports: Sequence[LevelReport]) -> None:
+        self._state.offer = _offer(self._config, reports)
+        if self._link:
+            # What a worker offers is said when a link begins; what runs is adopted by the next one.
+            self._link.close("the proven sandbox levels changed")
 
     # --- effects -----------------------------------------------------------------------------------
 
@@ -325,12 +341,21 @@ def _offer(config: WorkerConfig, reports: Sequence[LevelReport]) -> Offer:
         platform=platform.platform(terse=True)[:255],
         cpu_count=os.cpu_count() or 1,
         memory_total_bytes=psutil.virtual_memory().total,
+        max_limits=config.limits.caps,
+        max_timeout_s=config.limits.max_timeout_s,
+        unproven=tuple(_why_not(report, config.min_sandbox) for report in reports if report not in offered),
     )
+
+
+def _why_not(report: LevelReport, floor: SandboxLevel) -> UnprovenLevel:
+    if report.level.rank < floor.rank:
+        return UnprovenLevel(report.level, f"below this worker's floor ({floor})", is_below_floor=True)
+    return UnprovenLevel(report.level, report.why_not[:4096])
 
 
 async def check_levels(workspaces: Workspaces) -> list[LevelReport]:
     """Prove the levels with a host of its own; what `--check` prints."""
-    host = new_host()
+    host = new_host(workspaces)
     try:
         return await prove_levels(host, workspaces)
     finally:
@@ -350,7 +375,7 @@ async def run(
     workspaces = Workspaces(folder.work)
     if leftovers := workspaces.wipe_all():
         logger.info("Wiped %d folders that an earlier run left", leftovers)
-    host = new_host()
+    host = new_host(workspaces)
     try:
         reports = await prove_levels(host, workspaces)
         for report in reports:

@@ -1,7 +1,8 @@
 """The last steps before a command: restrict this process for ever, then become the command.
 
-Runs in a process forked by the supervisor. Standard library only. Every step that fails is written to the
-status pipe and the command never runs; the pipe closes by itself when the command has taken over.
+Runs in a process forked for it. Standard library only. Every step that fails is written to the status pipe and
+the command never runs. One that dies on the way writes nothing. Just before the command takes over a mark is
+written, and the pipe closes by itself: the mark alone means that the command runs.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import signal
 import sys
 
-from worker_node.sandbox import kernel
+from worker_node.sandbox import kernel, landlock, seccomp
 
 TYPE_CHECKING = False  # the spawner does without typing: 2 ms and half a megabyte in every fork
 if TYPE_CHECKING:
@@ -27,40 +28,98 @@ RLIMITS: Final = {
     "file_bytes": "RLIMIT_FSIZE",
     "data_bytes": "RLIMIT_DATA",
     "cpu_seconds": "RLIMIT_CPU",
+    "processes": "RLIMIT_NPROC",
 }
 
 FIRST_DESCRIPTORS: Final = 256
-"""More than the spawner ever has open."""
+"""More than a supervisor ever has open."""
 
 CPU_KILL_AFTER_S: Final = 5
 """Between SIGXCPU, which a command may catch, and the kernel's SIGKILL."""
 
+_ALL_DONE: Final = b"\0"
 
-def become(plan: dict[str, Any], stdout: int, stderr: int, status: int, supervisor_pid: int) -> NoReturn:
-    """Apply the plan and execute its command. Never returns, never raises."""
+_filters: Final[dict[bool, bytes]] = {}
+
+
+def prepare_filters() -> None:
+    """Build the system call filters once, for all forks; on a machine without one each use of it fails."""
+    if sys.maxsize < 1 << 32:
+        return  # a 32-bit process makes the calls that the filter kills
+    try:
+        for denies_hidden_memory in (False, True):
+            _filters[denies_hidden_memory] = seccomp.build_filter(
+                os.uname().machine, denies_hidden_memory=denies_hidden_memory
+            )
+    except seccomp.UnknownMachine:
+        _filters.clear()
+
+
+def launch(plan: dict[str, Any], stdout: int, stderr: int, uid: int | None) -> tuple[int, str]:
+    """Fork the command; return its process id and why it could not take over, empty when it did.
+
+    The two descriptors are closed here. A command that could not take over is reaped.
+    """
+    status_read, status_write = os.pipe()
+    parent_pid = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        signal.set_wakeup_fd(-1)
+        kernel.show_memory()
+        become(plan, stdout, stderr, status_write, parent_pid, uid)
+    for fd in (stdout, stderr, status_write):
+        os.close(fd)
+    text = b""
+    while part := os.read(status_read, 4096):
+        text += part
+    os.close(status_read)
+    if text == _ALL_DONE:
+        return pid, ""
+    os.waitpid(pid, 0)
+    return pid, text.removeprefix(_ALL_DONE).decode("utf-8", "replace") or "command: died before it was started"
+
+
+def become(plan: dict[str, Any], stdout: int, stderr: int, status: int, parent_pid: int, uid: int | None) -> NoReturn:
+    """Apply the plan and execute its command. Never returns, never raises.
+
+    `uid` is the user to change to, None to stay who one is. Inside a sandbox `parent_pid` is 1.
+    """
     step = "start"
     try:
-        # Later code could change user ids, which clears the death signal: it is set first and checked last.
+        sandbox = plan["sandbox"]
+        # Changing user clears the death signal: it is set first, and again when that is done.
         step = "death signal"
-        kernel.die_with_parent(signal.SIGKILL, supervisor_pid)
+        kernel.die_with_parent(signal.SIGKILL, parent_pid)
         step = "session"
         os.setsid()
         step = "descriptors"
         status = _arrange_descriptors(stdout, stderr, status)
         step = "working folder"
         os.umask(0o077)
-        os.chdir(plan["workspace"])
+        os.chdir("/tmp" if sandbox else plan["workspace"])  # noqa: S108 - the sandbox's own
         step = "oom score"
-        _be_killed_first(plan["oom_score_adj"])
+        be_killed_first(plan["oom_score_adj"])
         for name, value in plan["rlimits"].items():
             step = f"limit {name}"
             _limit(name, value)
-        step = "no new privileges"
+        if uid is not None:
+            step = "user"
+            kernel.become_user(uid)
         if plan["no_new_privileges"]:
+            step = "no new privileges"
             kernel.forbid_new_privileges()
+        if sandbox:
+            if sandbox["landlock_abi"]:
+                step = "landlock"
+                _restrict_further(sandbox)
+            step = "system call filter"
+            kernel.load_filter(_filter(denies_hidden_memory=sandbox["denies_hidden_memory"]))
         step = "death signal"
-        kernel.die_with_parent(signal.SIGKILL, supervisor_pid)
+        kernel.die_with_parent(signal.SIGKILL, parent_pid)
         step = "execute"
+        os.write(status, _ALL_DONE)
+        if plan["canary"]:
+            _sing(plan["canary"])
         argv = [os.fsencode(word) for word in plan["argv"]]
         os.execve(argv[0], argv, {os.fsencode(k): os.fsencode(v) for k, v in plan["env"].items()})  # noqa: S606
     except BaseException as error:  # noqa: BLE001 - this process must end here, whatever happened
@@ -68,6 +127,36 @@ def become(plan: dict[str, Any], stdout: int, stderr: int, status: int, supervis
             os.write(status, f"{step}: {error}".encode("utf-8", "replace")[:3000])
         finally:
             os._exit(SETUP_FAILED)
+
+
+def be_killed_first(score: int) -> None:
+    """Make the kernel take this process before the worker or anything else when memory runs out."""
+    fd = os.open("/proc/self/oom_score_adj", os.O_RDWR)
+    # A worker that itself runs above this score may not lower it, and need not.
+    if int(os.read(fd, 16)) < score:
+        os.pwrite(fd, b"%d" % score, 0)
+    os.close(fd)
+
+
+def _restrict_further(sandbox: dict[str, Any]) -> None:
+    if sandbox["is_very_strict"]:
+        landlock.restrict(sandbox["landlock_abi"])
+    elif landlock.has_scopes(sandbox["landlock_abi"]):
+        landlock.keep_sockets_inside()
+
+
+def _filter(*, denies_hidden_memory: bool) -> bytes:
+    if denies_hidden_memory not in _filters:
+        raise OSError(0, f"there is no filter for {os.uname().machine}")
+    return _filters[denies_hidden_memory]
+
+
+def _sing(facts: dict[str, Any]) -> NoReturn:
+    """Run the probe's attacks where the command would have been, restricted like it."""
+    from worker_node.sandbox.canary import sing  # loaded by the supervisor when a plan asks for it
+
+    sing(facts)
+    os._exit(0)
 
 
 def _arrange_descriptors(stdout: int, stderr: int, status: int) -> int:
@@ -81,15 +170,6 @@ def _arrange_descriptors(stdout: int, stderr: int, status: int) -> int:
     os.closerange(3, status)
     os.closerange(status + 1, FIRST_DESCRIPTORS)
     return status
-
-
-def _be_killed_first(score: int) -> None:
-    """When memory runs out the kernel shall take a task before the worker or anything else."""
-    fd = os.open("/proc/self/oom_score_adj", os.O_RDWR)
-    # A worker that itself runs above this score may not lower it, and need not.
-    if int(os.read(fd, 16)) < score:
-        os.pwrite(fd, b"%d" % score, 0)
-    os.close(fd)
 
 
 def _limit(name: str, value: int) -> None:

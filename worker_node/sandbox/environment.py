@@ -20,9 +20,13 @@ OURS: Final = "OCTASKLY_"
 def task_environment(assignment: AssignAttempt, workspace: str, worker_env: Mapping[str, str]) -> dict[str, str]:
     """Return what the command sees.
 
-    From basic upwards only listed variables of the worker pass; at none all but our own. The task's wishes
-    go over that, and OCTASKLY_* never comes from either side.
+    From basic upwards only listed variables of the worker pass; at none all but our own; at very_strict none, and
+    three of our making stand in for them. The task's wishes go over that, and OCTASKLY_* never comes from either
+    side. `workspace` is the working folder as the command sees it.
     """
+    if assignment.sandbox is SandboxLevel.VERY_STRICT:
+        wishes = {name: value for name, value in assignment.env.items() if not _is_ours(name)}
+        return {"PATH": DEFAULT_PATH, "HOME": workspace, "TMPDIR": workspace, **wishes}
     if assignment.sandbox is SandboxLevel.NONE:
         env = {name: value for name, value in worker_env.items() if not _is_ours(name)}
     else:

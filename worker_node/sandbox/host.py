@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Final, Protocol
 
 from octaskly_wire.messages import OutcomeReport
 from octaskly_wire.vocabulary import FailureReason, OutputStream
-from worker_node.sandbox.policy import SandboxPlan
+from worker_node.sandbox.policy import HostFacts, SandboxPlan
 
 
 class EndCause(StrEnum):
@@ -55,6 +56,11 @@ class Watcher(Protocol):
 
 class Host(Protocol):
     """Runs commands by plan."""
+
+    facts: HostFacts
+
+    def seen_by_command(self, folder: Path) -> str:
+        """Return where a command below strict finds its workspace."""
 
     def launch(self, plan: SandboxPlan, watcher: Watcher) -> None:
         """Start a command; its life is told to the watcher, never by an exception."""

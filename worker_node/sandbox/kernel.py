@@ -1,31 +1,87 @@
-"""The few Linux calls that Python does not offer: prctl. Standard library only, the spawner imports it."""
+"""The Linux calls that Python does not offer, one function each. Standard library only, the spawner imports it."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import signal
+import socket
+import struct
 import sys
 
 TYPE_CHECKING = False  # the spawner does without typing: 2 ms and half a megabyte in every fork
 if TYPE_CHECKING:
-    from typing import Final
+    from typing import Any, Final
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_DUMPABLE: Final = 4
+PR_SET_SECCOMP: Final = 22
+PR_CAPBSET_DROP: Final = 24
 PR_SET_CHILD_SUBREAPER: Final = 36
 PR_SET_NO_NEW_PRIVS: Final = 38
+PR_CAP_AMBIENT: Final = 47
+PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+SECCOMP_MODE_FILTER: Final = 2
 
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+CLONE_NEWNS: Final = 0x0002_0000
+CLONE_NEWCGROUP: Final = 0x0200_0000
+CLONE_NEWUTS: Final = 0x0400_0000
+CLONE_NEWIPC: Final = 0x0800_0000
+CLONE_NEWUSER: Final = 0x1000_0000
+CLONE_NEWPID: Final = 0x2000_0000
+CLONE_NEWNET: Final = 0x4000_0000
+
+MS_RDONLY: Final = 0x1
+MS_NOSUID: Final = 0x2
+MS_NODEV: Final = 0x4
+MS_NOEXEC: Final = 0x8
+MS_BIND: Final = 0x1000
+MS_REC: Final = 0x4000
+MS_PRIVATE: Final = 0x4_0000
+MS_SLAVE: Final = 0x8_0000
+MNT_DETACH: Final = 0x2
+
+# The same attributes as flags of mount_setattr.
+MOUNT_ATTR_RDONLY: Final = 0x1
+MOUNT_ATTR_NOSUID: Final = 0x2
+MOUNT_ATTR_NODEV: Final = 0x4
+
+_AT_FDCWD: Final = -100
+_AT_RECURSIVE: Final = 0x8000
+_SYS_MOUNT_SETATTR: Final = 442
+_SYS_LANDLOCK_CREATE_RULESET: Final = 444
+_SYS_LANDLOCK_ADD_RULE: Final = 445
+_SYS_LANDLOCK_RESTRICT_SELF: Final = 446
+"""Numbers from 424 on are the same on all machines."""
+
+_SYS_CLONE: Final = {"x86_64": 56, "aarch64": 220}
+_SYS_PIVOT_ROOT: Final = {"x86_64": 155, "aarch64": 41}
+_LANDLOCK_CREATE_RULESET_VERSION: Final = 1
+_LANDLOCK_RULE_PATH_BENEATH: Final = 1
+_CAPABILITY_VERSION_3: Final = 0x2008_0522
+_IPC_RMID: Final = 0
+_SIOCSIFFLAGS: Final = 0x8914
+_IFF_UP: Final = 0x1
+
+# Calls keep the interpreter lock: none takes long, and one of them forks.
+_libc = ctypes.PyDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def prctl(option: int, value: int) -> None:
-    """Set one option of this process; raise OSError when the kernel refuses."""
+def _call(name: str, *arguments: Any) -> int:
+    """Call a libc function with C longs and byte strings; raise OSError named after it when it returns -1."""
     if _libc is None:
-        raise OSError(0, "prctl exists on Linux only")
-    zero = ctypes.c_ulong(0)
-    if _libc.prctl(ctypes.c_int(option), ctypes.c_ulong(value), zero, zero, zero) != 0:
+        raise OSError(0, f"{name} exists on Linux only")
+    plain = [ctypes.c_ulong(item) if isinstance(item, int) else item for item in arguments]
+    result = int(getattr(_libc, name)(*plain))
+    if result < 0:
         code = ctypes.get_errno()
-        raise OSError(code, f"prctl({option}): {os.strerror(code)}")
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def prctl(option: int, value: int, more: Any = 0) -> None:
+    """Set one option of this process; raise OSError when the kernel refuses."""
+    _call("prctl", option, value, more, 0, 0)
 
 
 def die_with_parent(signal_number: int, parent_pid: int) -> None:
@@ -51,3 +107,144 @@ def forbid_new_privileges() -> None:
 def hide_memory() -> None:
     """Close /proc/PID/environ and /proc/PID/mem of this process to others of the same user."""
     prctl(PR_SET_DUMPABLE, 0)
+
+
+def show_memory() -> None:
+    """Undo `hide_memory`, or what a change of user does likewise: a process needs it to write its own maps."""
+    prctl(PR_SET_DUMPABLE, 1)
+
+
+# --- user and capabilities -------------------------------------------------------------------------
+
+
+def become_user(uid: int, *, keeps_groups: bool = False) -> None:
+    """Become a user and group of this number, without a way back. The death signal is cleared by it.
+
+    Giving up further groups is root's right, also of groups that mean nothing in here.
+    """
+    if not keeps_groups:
+        os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def drop_capabilities() -> None:
+    """Give up every capability, also those that executing a file could bring back."""
+    number = 0
+    while True:
+        try:
+            prctl(PR_CAPBSET_DROP, number)
+        except OSError:  # past the last one that this kernel knows
+            break
+        number += 1
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    _call("capset", header, bytes(24))
+
+
+# --- namespaces and mounts -------------------------------------------------------------------------
+
+
+def clone(flags: int) -> int:
+    """Fork into new namespaces; return the child's process id, 0 in the child.
+
+    The bare system call, behind the back of libc: good for a process with one thread, which has no locks to mend.
+    """
+    number = _SYS_CLONE.get(os.uname().machine)
+    if number is None:
+        raise OSError(0, f"clone is not known for {os.uname().machine}")
+    return _call("syscall", number, flags | signal.SIGCHLD, 0, 0, 0, 0)
+
+
+def unshare(flags: int) -> None:
+    """Leave the namespaces of the parent for new ones."""
+    _call("unshare", flags)
+
+
+def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
+    """Mount; an empty source or kind is NULL."""
+    _call("mount", _text(source), target.encode(), _text(kind), flags, _text(options))
+
+
+def unmount(target: str) -> None:
+    """Take a mount away, at once from sight, for good when its last user is gone."""
+    _call("umount2", target.encode(), MNT_DETACH)
+
+
+def restrict_mounts(target: str, attributes: int) -> None:
+    """Add attributes to a mount and all below it."""
+    record = struct.pack("QQQQ", attributes, 0, 0, 0)
+    _call("syscall", _SYS_MOUNT_SETATTR, _AT_FDCWD, target.encode(), _AT_RECURSIVE, record, len(record))
+
+
+def enter_root(folder: str) -> None:
+    """Make a mount this process's root, and take the old root with all its mounts away."""
+    number = _SYS_PIVOT_ROOT.get(os.uname().machine)
+    if number is None:
+        raise OSError(0, f"pivot_root is not known for {os.uname().machine}")
+    os.chdir(folder)
+    # The old root is put over the new one, and what is on top is what umount takes.
+    _call("syscall", number, b".", b".")
+    _call("umount2", b".", MNT_DETACH)
+    os.chdir("/")
+
+
+def raise_loopback() -> None:
+    """Switch the network namespace's own loopback on."""
+    import fcntl
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
+
+
+def remove_object(kind: str, number: int) -> None:
+    """Remove a System V object, of kind shm, sem or msg, by its number."""
+    if kind == "sem":
+        _call("semctl", number, 0, _IPC_RMID, 0)
+    else:
+        _call(f"{kind}ctl", number, _IPC_RMID, 0)
+
+
+# --- filters ---------------------------------------------------------------------------------------
+
+
+class _FilterProgram(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+def load_filter(program: bytes) -> None:
+    """Put a seccomp filter over this process and all it starts, for ever; needs `forbid_new_privileges`."""
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(_FilterProgram(len(program) // 8, program)))
+
+
+def landlock_abi() -> int:
+    """Return the version of Landlock that this kernel offers, 0 when it offers none."""
+    try:
+        return _call("syscall", _SYS_LANDLOCK_CREATE_RULESET, 0, 0, _LANDLOCK_CREATE_RULESET_VERSION)
+    except OSError:
+        return 0
+
+
+def landlock_ruleset(filesystem: int, network: int, scopes: int) -> int:
+    """Return the descriptor of a ruleset that denies these accesses unless a rule allows them."""
+    attributes = struct.pack("QQQ", filesystem, network, scopes)
+    return _call("syscall", _SYS_LANDLOCK_CREATE_RULESET, attributes, len(attributes), 0)
+
+
+def landlock_allow(ruleset: int, accesses: int, path: str) -> None:
+    """Allow accesses to a file, or beneath a folder."""
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        rule = struct.pack("=Qi", accesses, fd)
+        _call("syscall", _SYS_LANDLOCK_ADD_RULE, ruleset, _LANDLOCK_RULE_PATH_BENEATH, rule, 0)
+    finally:
+        os.close(fd)
+
+
+def landlock_restrict(ruleset: int) -> None:
+    """Put the ruleset over this process and all it starts, for ever; needs `forbid_new_privileges`."""
+    _call("syscall", _SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0)
+
+
+def _text(value: str) -> bytes | None:
+    return value.encode() if value else None

@@ -3,29 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from octaskly_wire.limits import CANCEL_GRACE_S
-from octaskly_wire.messages import AssignAttempt, Limits
+from octaskly_wire.messages import AssignAttempt
 from octaskly_wire.vocabulary import Enforcement, SandboxLevel
 from worker_node.sandbox.environment import task_environment
+from worker_node.sandbox.limits import EffectiveLimits, LimitSettings, effective_limits
 
-DEFAULT_MEMORY_MB: Final = 1024
-DEFAULT_PROCESSES: Final = 256
-DEFAULT_OPEN_FILES: Final = 1024
-DEFAULT_DISK_MB: Final = 1024
 OOM_SCORE_ADJ: Final = 500
 SHELL: Final = "/bin/sh"
+INSIDE: Final = "/tmp"  # noqa: S108 - the sandbox's own
+"""Where a sandboxed command finds its working folder."""
 
 
 class Backend(StrEnum):
     """What carries a plan out; the value stands in outcomes."""
 
     SPAWNER = "linux-spawner"
+    NAMESPACES = "linux-namespaces"
+    NAMESPACES_AND_LANDLOCK = "linux-namespaces-landlock"
     POSIX = "posix-group"
     WINDOWS = "windows-tree"
+
+
+ON_LINUX: Final = frozenset({Backend.SPAWNER, Backend.NAMESPACES, Backend.NAMESPACES_AND_LANDLOCK})
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What the host lets the spawner do beyond what it must do; found out once, when the worker starts."""
+
+    has_memory_group: bool = False
+    """The kernel holds the memory of a whole tree of processes."""
+    has_own_users: bool = False
+    """Each slot's commands run as a user of their own."""
+    landlock_abi: int = 0
+
+
+@dataclass(frozen=True)
+class SandboxSpec:
+    """What a sandbox of namespaces shall be like."""
+
+    allows_network: bool
+    tmp_bytes: int
+    """Size of a /tmp in memory; 0 for the workspace on disk."""
+    landlock_abi: int
+    is_very_strict: bool
+    denies_hidden_memory: bool
+    """No memory that polling a tree of processes would not see."""
 
 
 @dataclass(frozen=True)
@@ -39,76 +67,116 @@ class SandboxPlan:
     workspace: str
     env: Mapping[str, str]
     timeout_s: int
+    limits: EffectiveLimits
     rlimits: Mapping[str, int]
     polled: Mapping[str, int]
+    group_bytes: int
+    """Memory that a control group holds; 0 without one."""
     enforcement: Mapping[str, Enforcement]
     no_new_privileges: bool
+    sandbox: SandboxSpec | None
+    canary: Mapping[str, Any] | None = None
+    """Facts for the probe's attacks, which then run where the command would."""
 
     def for_spawner(self) -> dict[str, Any]:
-        """Return the plan as the spawner reads it."""
+        """Return the plan as a supervisor reads it."""
         return {
             "argv": [SHELL, "-c", self.command],
             "env": dict(self.env),
             "workspace": self.workspace,
             "timeout_s": self.timeout_s,
             "grace_s": CANCEL_GRACE_S,
+            "memory_bytes": self.limits.memory_bytes,
+            "group_bytes": self.group_bytes,
             "rlimits": dict(self.rlimits),
             "polled": dict(self.polled),
             "no_new_privileges": self.no_new_privileges,
             "oom_score_adj": OOM_SCORE_ADJ,
+            "sandbox": asdict(self.sandbox) if self.sandbox else None,
+            "canary": dict(self.canary) if self.canary else None,
         }
 
 
-def plan_attempt(assignment: AssignAttempt, backend: str, workspace: str, worker_env: Mapping[str, str]) -> SandboxPlan:
+def plan_attempt(
+    assignment: AssignAttempt,
+    backend: str,
+    workspace: str,
+    worker_env: Mapping[str, str],
+    facts: HostFacts,
+    settings: LimitSettings,
+) -> SandboxPlan:
     """Turn an assignment into a plan. Only the spawner keeps limits, so only its plans say that they are kept."""
-    rlimits, polled, enforcement = _limits(assignment.limits)
-    if backend != Backend.SPAWNER:
+    level = assignment.sandbox
+    limits = effective_limits(assignment.limits, level, settings)
+    sandbox = _sandbox(assignment, limits, facts)
+    rlimits, polled, enforcement = _limits(limits, sandbox, facts)
+    if backend not in ON_LINUX:
         rlimits, polled, enforcement = {}, {}, {}
     return SandboxPlan(
         attempt_id=assignment.attempt_id,
-        level=assignment.sandbox,
+        level=level,
         backend=backend,
         command=assignment.command,
         workspace=workspace,
-        env=task_environment(assignment, workspace, worker_env),
+        env=task_environment(assignment, INSIDE if sandbox else workspace, worker_env),
         timeout_s=assignment.timeout_s,
+        limits=limits,
         rlimits=rlimits,
         polled=polled,
+        group_bytes=limits.memory_bytes if facts.has_memory_group else 0,
         enforcement=enforcement,
-        no_new_privileges=assignment.sandbox is not SandboxLevel.NONE,
+        no_new_privileges=level is not SandboxLevel.NONE,
+        sandbox=sandbox,
     )
 
 
-def _limits(asked: Limits) -> tuple[dict[str, int], dict[str, int], dict[str, Enforcement]]:
+def _sandbox(assignment: AssignAttempt, limits: EffectiveLimits, facts: HostFacts) -> SandboxSpec | None:
+    if assignment.sandbox.rank < SandboxLevel.STRICT.rank:
+        return None
+    is_very_strict = assignment.sandbox is SandboxLevel.VERY_STRICT
+    allows_network = assignment.allows_network and not is_very_strict
+    return SandboxSpec(
+        allows_network=allows_network,
+        tmp_bytes=limits.disk_bytes if is_very_strict else 0,
+        # At strict it only keeps the host's abstract sockets away, which an own network does already.
+        landlock_abi=facts.landlock_abi if is_very_strict or allows_network else 0,
+        is_very_strict=is_very_strict,
+        denies_hidden_memory=is_very_strict or not facts.has_memory_group,
+    )
+
+
+def _limits(
+    limits: EffectiveLimits, sandbox: SandboxSpec | None, facts: HostFacts
+) -> tuple[dict[str, int], dict[str, int], dict[str, Enforcement]]:
     """Return kernel limits (each binds one process), polled limits (the whole tree), and who holds what.
 
-    RLIMIT_AS is never used: it breaks runtimes that reserve address space. RLIMIT_NPROC is not used either:
-    outside a user namespace it counts every process of the user, so one task would starve its neighbours.
+    RLIMIT_AS is never used: it breaks runtimes that reserve address space. RLIMIT_NPROC counts per user and user
+    namespace, so it is used only where the attempt has one of the two for itself: elsewhere one task would starve
+    its neighbours. It allows one process more than the limit, and one for the sandbox's first process: the one too
+    many is what tells the poll that the limit was met.
     """
-    memory_bytes = (asked.memory_mb or DEFAULT_MEMORY_MB) << 20
-    disk_bytes = (asked.disk_mb or DEFAULT_DISK_MB) << 20
-    rlimits = {
-        "core": 0,
-        "open_files": asked.open_files or DEFAULT_OPEN_FILES,
-        "file_bytes": disk_bytes,
-        "data_bytes": memory_bytes,
-    }
-    polled = {
-        "memory_bytes": memory_bytes,
-        "disk_bytes": disk_bytes,
-        "processes": asked.processes or DEFAULT_PROCESSES,
-    }
+    rlimits = {"core": 0, "open_files": limits.open_files, "file_bytes": limits.disk_bytes}
+    polled = {"processes": limits.processes}
     enforcement = {
-        "memory_mb": Enforcement.POLLED,
-        "memory_mb_per_process": Enforcement.KERNEL,
-        "disk_mb": Enforcement.POLLED,
-        "disk_mb_per_file": Enforcement.KERNEL,
-        "processes": Enforcement.POLLED,
         "open_files": Enforcement.KERNEL,
+        "processes": Enforcement.POLLED,
+        "timeout_s": Enforcement.POLLED,
+        "output_kb": Enforcement.POLLED,
     }
-    if asked.cpu_seconds:
-        rlimits["cpu_seconds"] = asked.cpu_seconds
-        polled["cpu_seconds"] = asked.cpu_seconds
-        enforcement["cpu_seconds"] = Enforcement.POLLED
-        enforcement["cpu_seconds_per_process"] = Enforcement.KERNEL
+    if sandbox or facts.has_own_users:
+        rlimits["processes"] = limits.processes + (2 if sandbox else 1)
+        enforcement["processes"] = Enforcement.KERNEL
+    if facts.has_memory_group:
+        enforcement["memory_mb"] = Enforcement.KERNEL
+    else:
+        rlimits["data_bytes"] = polled["memory_bytes"] = limits.memory_bytes
+        enforcement |= {"memory_mb": Enforcement.POLLED, "memory_mb_per_process": Enforcement.KERNEL}
+    if sandbox and sandbox.tmp_bytes:
+        enforcement["disk_mb"] = Enforcement.KERNEL
+    else:
+        polled["disk_bytes"] = limits.disk_bytes
+        enforcement |= {"disk_mb": Enforcement.POLLED, "disk_mb_per_file": Enforcement.KERNEL}
+    if limits.cpu_seconds:
+        rlimits["cpu_seconds"] = polled["cpu_seconds"] = limits.cpu_seconds
+        enforcement |= {"cpu_seconds": Enforcement.POLLED, "cpu_seconds_per_process": Enforcement.KERNEL}
     return rlimits, polled, enforcement

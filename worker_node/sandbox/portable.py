@@ -13,13 +13,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any, Final
 
 import psutil
 
 from octaskly_wire.limits import CANCEL_GRACE_S
 from worker_node.sandbox.host import CommandEnd, EndCause, Watcher
-from worker_node.sandbox.policy import SHELL, SandboxPlan
+from worker_node.sandbox.policy import SHELL, HostFacts, SandboxPlan
 
 PIPE_LINGER_S: Final = 0.5
 """How long output is awaited after the end: a process that got away may hold the pipe for ever."""
@@ -30,8 +31,13 @@ class PortableHost:
 
     def __init__(self) -> None:
         """Start with nothing."""
+        self.facts = HostFacts()
         self._orders: dict[str, asyncio.Queue[EndCause]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def seen_by_command(self, folder: Path) -> str:
+        """Return where a command finds its workspace."""
+        return str(folder)
 
     def launch(self, plan: SandboxPlan, watcher: Watcher) -> None:
         """Start a command by plan."""

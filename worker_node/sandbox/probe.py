@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import secrets
+import socket
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Self
 
 import psutil
 
 from octaskly_wire.messages import AssignAttempt, LevelProof
 from octaskly_wire.vocabulary import OutputStream, SandboxLevel
+from worker_node.sandbox.canary import STOPPED, attacks, namespaces
+from worker_node.sandbox.cgroup import PREFIX
+from worker_node.sandbox.gaps import gaps_of
 from worker_node.sandbox.host import CommandEnd, EndCause, Host
-from worker_node.sandbox.policy import Backend, plan_attempt
+from worker_node.sandbox.limits import NO_SETTINGS
+from worker_node.sandbox.policy import INSIDE, ON_LINUX, Backend, SandboxPlan, plan_attempt
 from worker_node.sandbox.workspace import Workspaces
 
 PROBE_TIMEOUT_S: Final = 10
@@ -26,7 +35,10 @@ _POSIX_COMMAND: Final = r"""
 echo "pwd=$(pwd -P)"; echo "home=$HOME"; echo "tmpdir=$TMPDIR"; echo "umask=$(umask)"
 echo "core=$(ulimit -c)"; echo "files=$(ulimit -n)"; echo "task=$OCTASKLY_TASK_ID"
 echo "ours=$OCTASKLY_JOIN_TOKEN"; echo "secret=$PROBE_SECRET"
-while read -r name value; do case "$name" in NoNewPrivs:) echo "nnp=$value";; esac; done 2>/dev/null </proc/self/status
+while read -r name value; do
+  case "$name" in NoNewPrivs:) echo "nnp=$value";; Uid:) echo "uid=$value";; esac
+done 2>/dev/null </proc/self/status
+while read -r line; do case "$line" in *octaskly-*) echo "group=$line";; esac; done 2>/dev/null </proc/self/cgroup
 ( trap '' HUP; exec sleep 600 ) </dev/null >/dev/null 2>&1 &
 echo "left=$!"
 echo canary >&2
@@ -34,15 +46,13 @@ exit 7
 """
 _WINDOWS_COMMAND: Final = "echo task=%OCTASKLY_TASK_ID%& echo ours=%OCTASKLY_JOIN_TOKEN%& echo canary 1>&2 & exit /b 7"
 
-_NO_ISOLATION: Final = [
-    "files: all that the worker's user may read or write, its own key included",
-    "network: open, also to a task that did not ask for it",
-    "processes: those of the same user can be seen, signalled and traced",
-]
-_NO_KERNEL_HELP: Final = [
-    "limits: not kept on this system",
-    "lifetime: a daemon that leaves its process group survives, as does all when the worker is killed",
-]
+
+_NEED_NAMESPACES: Final = frozenset({Backend.NAMESPACES, Backend.NAMESPACES_AND_LANDLOCK})
+_FORBIDDING: Final = {
+    "kernel/apparmor_restrict_unprivileged_userns": "1",
+    "kernel/unprivileged_userns_clone": "0",
+    "user/max_user_namespaces": "0",
+}
 
 
 @dataclass(frozen=True)
@@ -68,15 +78,8 @@ def backend_here() -> Backend:
 
 
 async def prove_levels(host: Host, workspaces: Workspaces) -> list[LevelReport]:
-    """Run a canary at each level and report every level, weakest first."""
-    backend = backend_here()
-    reports = [await _prove(level, backend, host, workspaces) for level in _tried(backend)]
-    done = {report.level for report in reports}
-    return reports + [
-        LevelReport(level, is_proven=False, why_not=_why_not_tried(level))
-        for level in SandboxLevel
-        if level not in done
-    ]
+    """Run canaries at each level and report every level, weakest first."""
+    return [await _prove(level, host, workspaces) for level in SandboxLevel]
 
 
 def table(reports: Sequence[LevelReport]) -> str:
@@ -89,107 +92,211 @@ def table(reports: Sequence[LevelReport]) -> str:
     return "\n".join(lines)
 
 
-def _tried(backend: Backend) -> list[SandboxLevel]:
-    # basic on Windows needs Job Objects, which the portable host does not use.
-    return [SandboxLevel.NONE] if backend is Backend.WINDOWS else [SandboxLevel.NONE, SandboxLevel.BASIC]
+def backend_for(level: SandboxLevel, host: Host) -> Backend | None:
+    """Return what would enforce a level on this system, None when nothing does."""
+    if sys.platform != "linux":
+        # basic on Windows needs Job Objects, which the portable host does not use.
+        strongest = SandboxLevel.NONE if sys.platform == "win32" else SandboxLevel.BASIC
+        return backend_here() if level.rank <= strongest.rank else None
+    if level is SandboxLevel.VERY_STRICT:
+        return Backend.NAMESPACES_AND_LANDLOCK if host.facts.landlock_abi else None
+    return Backend.NAMESPACES if level is SandboxLevel.STRICT else Backend.SPAWNER
 
 
-def _why_not_tried(level: SandboxLevel) -> str:
+def why_not_tried(level: SandboxLevel) -> str:
+    """Return why this system has no backend for a level."""
+    if sys.platform == "linux":
+        return "this kernel has no Landlock"
     if level is SandboxLevel.BASIC:
         return "needs Job Objects, which this version does not use"
-    return "namespaces and system call filters are not part of this version"
+    return "needs namespaces and system call filters, which only Linux has"
 
 
-async def _prove(level: SandboxLevel, backend: Backend, host: Host, workspaces: Workspaces) -> LevelReport:
-    name = f"probe-{level}"
+async def _prove(level: SandboxLevel, host: Host, workspaces: Workspaces) -> LevelReport:
+    backend = backend_for(level, host)
+    if backend is None:
+        return LevelReport(level, is_proven=False, why_not=why_not_tried(level))
     try:
-        folder = workspaces.create(name)
+        folder = workspaces.create(f"probe-{level}")
     except OSError as error:
         return LevelReport(level, is_proven=False, why_not=f"no working folder: {error}")
+    try:
+        failures = await _failures(level, backend, host, workspaces.root, folder)
+    finally:
+        await asyncio.to_thread(workspaces.wipe, folder)
+    if failures:
+        hint = forbidden_namespaces() if backend in _NEED_NAMESPACES else ""
+        return LevelReport(level, is_proven=False, why_not="; ".join(failures) + hint)
+    return LevelReport(level, is_proven=True, backend=backend, gaps=gaps_of(level, backend, host.facts))
+
+
+def forbidden_namespaces(settings: Path = Path("/proc/sys")) -> str:
+    """Return which setting of the system forbids user namespaces, as a remark for its owner, empty when none does."""
+    for name, forbids in _FORBIDDING.items():
+        with contextlib.suppress(OSError):
+            if (settings / name).read_text().strip() == forbids:
+                return f" (this system forbids user namespaces: {name.replace('/', '.')} = {forbids})"
+    return ""
+
+
+async def _failures(level: SandboxLevel, backend: Backend, host: Host, root: Path, folder: Path) -> list[str]:
+    """Return what did not hold at a level."""
     command = _WINDOWS_COMMAND if backend is Backend.WINDOWS else _POSIX_COMMAND
+    name = f"probe-{level}"
     assignment = AssignAttempt(
         attempt_id=name, task_id=name, command=command, timeout_s=PROBE_TIMEOUT_S, sandbox=level, allows_network=False
     )
-    canary = _Canary(str(folder.resolve()))
-    try:
-        host.launch(plan_attempt(assignment, backend, str(folder), {**os.environ, **_PLANTED}), canary)
-        await canary.is_over.wait()
-    finally:
-        await asyncio.to_thread(workspaces.wipe, folder)
-    failures = canary.failures(level, backend, name)
-    if failures:
-        return LevelReport(level, is_proven=False, why_not="; ".join(failures))
-    return LevelReport(level, is_proven=True, backend=backend, gaps=_gaps(level, backend))
+    env = {**os.environ, **_PLANTED}
+    plan = plan_attempt(assignment, backend, host.seen_by_command(folder), env, host.facts, NO_SETTINGS)
+    song = await _run(host, plan)
+    failures = judge(song, plan)
+    if plan.sandbox is None or failures:
+        return failures
+    with Bait(root) as bait:
+        facts = bait.facts | {
+            "denies_hidden_memory": plan.sandbox.denies_hidden_memory,
+            "tmp_bytes": plan.sandbox.tmp_bytes,
+        }
+        return bait.failures(await _run(host, replace(plan, canary=facts)), facts)
 
 
-def _gaps(level: SandboxLevel, backend: Backend) -> list[str]:
-    gaps = list(_NO_ISOLATION)
-    if level is SandboxLevel.NONE:
-        gaps.append("environment: the worker's, without OCTASKLY_*")
-    if backend is not Backend.SPAWNER:
-        gaps += _NO_KERNEL_HELP
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        gaps.append("user: commands run as root, because the worker does")
-    return gaps
+async def _run(host: Host, plan: SandboxPlan) -> Song:
+    song = Song()
+    host.launch(plan, song)
+    await song.is_over.wait()
+    return song
 
 
-class _Canary:
-    """Hears of one canary command and judges it."""
+class Bait:
+    """What the attacks go for: a file among the workspaces, a folder of the host, and two listening sockets."""
 
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
+    def __init__(self, root: Path) -> None:
+        """Choose names; nothing is made yet."""
+        name = f"octaskly-canary-{secrets.token_hex(8)}"
+        self._secret = root / name
+        self._outside = Path(tempfile.gettempdir()) / name
+        self._listeners = [socket.socket(family) for family in (socket.AF_INET, socket.AF_UNIX)]
+        self._abstract = name
+
+    def __enter__(self) -> Self:
+        """Lay it out."""
+        self._secret.write_text(CANARY)
+        tcp, abstract = self._listeners
+        tcp.bind(("127.0.0.1", 0))
+        abstract.bind("\0" + self._abstract)
+        for listener in self._listeners:
+            listener.listen()
+            listener.setblocking(False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take it away."""
+        self._secret.unlink(missing_ok=True)
+        self._outside.unlink(missing_ok=True)
+        for listener in self._listeners:
+            listener.close()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return what the attacks need to know."""
+        return {
+            "secret": str(self._secret),
+            "outside": str(self._outside),
+            "namespaces": namespaces(),
+            "worker_pid": os.getpid(),
+            "port": self._listeners[0].getsockname()[1],
+            "abstract": self._abstract,
+        }
+
+    def failures(self, song: Song, facts: Mapping[str, Any]) -> list[str]:
+        """Return what got through, by the attacks' own word and by what happened here."""
+        if song.end is None:
+            return [song.refusal]
+        verdicts = dict(line.split(": ", 1) for line in song.text("stdout").splitlines() if ": " in line)
+        expected = attacks(dict(facts))
+        failures = [f"{name}: {verdicts.get(name, 'not tried')}" for name in expected if verdicts.get(name) != STOPPED]
+        if self._outside.exists():
+            failures.append("a file of the command came out")
+        for listener in self._listeners:
+            with contextlib.suppress(BlockingIOError):
+                listener.accept()[0].close()
+                failures.append("a connection of the command came out")
+        return failures
+
+
+class Song:
+    """Hears of one canary command."""
+
+    def __init__(self) -> None:
+        """Hear nothing yet."""
         self.is_over = asyncio.Event()
-        self._output: dict[OutputStream, bytes] = {"stdout": b"", "stderr": b""}
-        self._end: CommandEnd | None = None
-        self._refusal = ""
+        self.output: dict[OutputStream, bytes] = {"stdout": b"", "stderr": b""}
+        self.end: CommandEnd | None = None
+        self.refusal = ""
+
+    def text(self, stream: OutputStream) -> str:
+        """Return what came out."""
+        return self.output[stream].decode(errors="replace")
 
     def started(self) -> None:
-        return
+        """Hear that the command runs."""
 
     def wrote(self, stream: OutputStream, data: bytes) -> None:
-        self._output[stream] += data
+        """Take output."""
+        self.output[stream] += data
 
     def ended(self, end: CommandEnd) -> None:
-        self._end = end
+        """Hear that no process of the command is left."""
+        self.end = end
         self.is_over.set()
 
     def refused(self, detail: str) -> None:
-        self._refusal = detail
+        """Hear that the command never ran."""
+        self.refusal = detail
         self.is_over.set()
 
-    def failures(self, level: SandboxLevel, backend: Backend, task_id: str) -> list[str]:
-        """Return what did not hold."""
-        if self._end is None:
-            return [self._refusal]
-        text = self._output["stdout"].decode(errors="replace")
-        seen = dict(line.strip().split("=", 1) for line in text.splitlines() if "=" in line)
-        checks = {
-            "the command did not run to its end": self._end.cause is EndCause.EXITED,
-            "the exit code got lost": self._end.exit_code == EXIT_CODE,
-            "standard error got lost": self._output["stderr"].strip() == b"canary",
-            "the task's id got lost": seen.get("task") == task_id,
-            "a secret of the worker was visible": CANARY not in seen.get("ours", ""),
+
+def judge(song: Song, plan: SandboxPlan) -> list[str]:
+    """Return what did not hold of what every command of the plan's level is promised."""
+    if song.end is None:
+        return [song.refusal]
+    if song.end.cause is EndCause.LOST:
+        return [song.end.detail]
+    folder = INSIDE if plan.sandbox else os.path.realpath(plan.workspace)
+    seen = dict(line.strip().split("=", 1) for line in song.text("stdout").splitlines() if "=" in line)
+    checks = {
+        "the command did not run to its end": song.end.cause is EndCause.EXITED,
+        "the exit code got lost": song.end.exit_code == EXIT_CODE,
+        "standard error got lost": song.text("stderr").strip() == "canary",
+        "a secret of the worker was visible": CANARY not in seen.get("ours", ""),
+    }
+    if plan.level is not SandboxLevel.VERY_STRICT:
+        checks["the task's id got lost"] = seen.get("task") == plan.env["OCTASKLY_TASK_ID"]
+    if plan.backend != Backend.WINDOWS:
+        checks |= {
+            "the working folder is wrong": seen.get("pwd") == folder,
+            "the umask is not 077": seen.get("umask", "").lstrip("0") == "77",
         }
-        if backend is not Backend.WINDOWS:
-            checks |= {
-                "the working folder is wrong": seen.get("pwd") == self._folder,
-                "the umask is not 077": seen.get("umask", "").lstrip("0") == "77",
-                "a background process outlived its command": not _is_alive(seen.get("left", "")),
-            }
-        if backend is Backend.SPAWNER:
-            checks |= {
-                "core dumps are on": seen.get("core") == "0",
-                "open files are not limited": seen.get("files", "").isdigit() and int(seen["files"]) <= 1024,  # noqa: PLR2004
-            }
-        if level is not SandboxLevel.NONE:
-            checks |= {
-                "the worker's environment was visible": seen.get("secret") == "",
-                "HOME is not the working folder": os.path.realpath(seen.get("home", "")) == self._folder,
-                "TMPDIR is not the working folder": os.path.realpath(seen.get("tmpdir", "")) == self._folder,
-            }
-            if backend is Backend.SPAWNER:
-                checks["new privileges are possible"] = seen.get("nnp") == "1"
-        return [text for text, holds in checks.items() if not holds]
+    if plan.backend != Backend.WINDOWS and plan.sandbox is None:
+        checks["a background process outlived its command"] = not _is_alive(seen.get("left", ""))
+    if plan.backend in ON_LINUX:
+        allowed = plan.limits.open_files
+        checks |= {
+            "core dumps are on": seen.get("core") == "0",
+            "open files are not limited": seen.get("files", "").isdigit() and int(seen["files"]) <= allowed,
+            "the command ran as root": seen.get("uid", "0").split()[:1] != ["0"],
+        }
+        if plan.group_bytes and plan.sandbox is None:
+            checks["no control group holds the memory"] = PREFIX in seen.get("group", "")
+    if plan.level is not SandboxLevel.NONE:
+        checks |= {
+            "the worker's environment was visible": seen.get("secret") == "",
+            "HOME is not the working folder": os.path.realpath(seen.get("home", "")) == os.path.realpath(folder),
+            "TMPDIR is not the working folder": os.path.realpath(seen.get("tmpdir", "")) == os.path.realpath(folder),
+        }
+        if plan.backend in ON_LINUX:
+            checks["new privileges are possible"] = seen.get("nnp") == "1"
+    return [text for text, holds in checks.items() if not holds]
 
 
 def _is_alive(pid_text: str) -> bool:

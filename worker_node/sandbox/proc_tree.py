@@ -12,7 +12,7 @@ _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 10
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 # Places in /proc/PID/stat, counted from the field after the command name.
-_PPID, _UTIME, _CSTIME, _RSS = 1, 11, 14, 21
+_STATE, _PPID, _UTIME, _CUTIME, _CSTIME, _RSS = 0, 1, 11, 13, 14, 21
 
 
 class TreeUse:
@@ -34,6 +34,12 @@ def _stat(pid: int) -> list[bytes] | None:
         return None
     # The command name may hold spaces and brackets; the last bracket ends it.
     return text[text.rindex(b")") + 2 :].split()
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process is there and not only waiting to be reaped."""
+    fields = _stat(pid)
+    return fields is not None and fields[_STATE] not in {b"Z", b"X"}
 
 
 def children_or_none(pid: int) -> list[int] | None:
@@ -94,15 +100,20 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def use_of(root: int) -> TreeUse:
-    """Add up what the descendants of a process use. Pages that they share count more than once."""
+def use_of(pids: list[int]) -> TreeUse:
+    """Add up what processes use. Pages that they share count more than once."""
     rss_bytes, ticks = 0, 0
-    pids = descendants(root)
     for pid in pids:
         if fields := _stat(pid):
             rss_bytes += int(fields[_RSS]) * _PAGE_BYTES
             ticks += sum(int(field) for field in fields[_UTIME : _CSTIME + 1])
     return TreeUse(pids=pids, rss_bytes=rss_bytes, cpu_seconds=ticks / _TICKS_PER_S)
+
+
+def buried_cpu_seconds(pid: int) -> float:
+    """Return the processor time of the children that a process has reaped."""
+    fields = _stat(pid)
+    return sum(int(field) for field in fields[_CUTIME : _CSTIME + 1]) / _TICKS_PER_S if fields else 0.0
 
 
 def shared_out_bytes(pids: list[int]) -> int:

@@ -7,12 +7,15 @@ import contextlib
 import json
 import logging
 import os
+import socket
+from pathlib import Path
 from typing import Any, Final
 
 from octaskly_wire.vocabulary import OutputStream
 from worker_node.sandbox.host import CommandEnd, EndCause, Watcher
-from worker_node.sandbox.policy import SandboxPlan
-from worker_node.sandbox.spawner_process import Launched, SpawnerGone, SpawnerProcess
+from worker_node.sandbox.policy import HostFacts, SandboxPlan
+from worker_node.sandbox.spawner import SHOWN_WORKSPACES
+from worker_node.sandbox.spawner_process import SpawnerGone, SpawnerProcess, SpawnerSettings, send_plan
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +24,8 @@ LAST_READS: Final = 64
 """Reads of what is left in a pipe once its command is dead: more than any pipe holds. A process outside the
 attempt that got hold of the pipe and keeps writing stops here."""
 
+MAX_EVENT_BYTES: Final = 65536
+
 QUICK_DEATH_S: Final = 1.0
 
 CLOSE_TIMEOUT_S: Final = 3.0
@@ -28,12 +33,15 @@ CLOSE_TIMEOUT_S: Final = 3.0
 
 
 class SpawnerHost:
-    """The Linux host: levels none and basic."""
+    """The Linux host."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: SpawnerSettings, facts: HostFacts) -> None:
         """Start the spawner; call in the main thread, inside the loop."""
+        self.facts = facts
         self._loop = asyncio.get_running_loop()
+        self._settings = settings
         self._attempts: dict[str, _Attempt] = {}
+        self._idle: list[_Supervisor] = []
         self._is_closing = False
         self._spawner = self._new_spawner()
 
@@ -42,23 +50,30 @@ class SpawnerHost:
         """Return the present spawner's process id."""
         return self._spawner.pid
 
+    def seen_by_command(self, folder: Path) -> str:
+        """Return where a command below strict finds its workspace."""
+        return f"{SHOWN_WORKSPACES}/{folder.name}" if self._settings.uid_base is not None else str(folder)
+
     def launch(self, plan: SandboxPlan, watcher: Watcher) -> None:
         """Start a command by plan; a failure is told to the watcher."""
-        try:
+        # One that idled may have died unheard; a new one is the last try.
+        while True:
+            is_last_try = not self._idle
             try:
-                launched = self._spawner.launch(plan)
-            except SpawnerGone:
-                self._replace_spawner()
-                launched = self._spawner.launch(plan)
-        except (SpawnerGone, OSError, ValueError) as error:
-            watcher.refused(f"the spawner could not be reached: {error}")
+                supervisor = self._idle.pop() if self._idle else self._new_supervisor()
+                pipes = supervisor.send(plan)
+            except (SpawnerGone, OSError, ValueError) as error:
+                if is_last_try:
+                    watcher.refused(f"no supervisor: {error}")
+                    return
+                continue
+            self._attempts[plan.attempt_id] = _Attempt(self, plan.attempt_id, supervisor, pipes, watcher)
             return
-        self._attempts[plan.attempt_id] = _Attempt(self, plan.attempt_id, launched, watcher)
 
     def stop(self, attempt_id: str, *, at_once: bool) -> None:
         """Order a command's end."""
         if attempt := self._attempts.get(attempt_id):
-            attempt.order(b"kill" if at_once else b"cancel")
+            attempt.supervisor.order("kill" if at_once else "cancel")
 
     async def close(self) -> None:
         """Kill all commands, wait shortly until they are gone, end the spawner."""
@@ -73,15 +88,29 @@ class SpawnerHost:
                     await attempt.is_over.wait()
         for attempt in list(self._attempts.values()):
             attempt.give_up()
+        for supervisor in self._idle:
+            supervisor.close()
         self._loop.remove_reader(self._spawner.requests)
         self._spawner.end()
 
-    def forget(self, attempt_id: str) -> None:
-        """Drop an attempt that is over."""
+    def let_go(self, attempt_id: str, supervisor: _Supervisor, *, is_last: bool) -> None:
+        """Drop an attempt that is over; keep its supervisor for the next one unless it was its last."""
         self._attempts.pop(attempt_id, None)
+        if is_last or self._is_closing or supervisor.spawner_pid != self.spawner_pid:
+            supervisor.close()
+        else:
+            self._idle.append(supervisor)
+
+    def _new_supervisor(self) -> _Supervisor:
+        try:
+            control = self._spawner.new_supervisor()
+        except SpawnerGone:
+            self._replace_spawner()
+            control = self._spawner.new_supervisor()
+        return _Supervisor(control, self.spawner_pid)
 
     def _new_spawner(self) -> SpawnerProcess:
-        spawner = SpawnerProcess()
+        spawner = SpawnerProcess(self._settings)
         # It never writes: readable means dead.
         self._loop.add_reader(spawner.requests, self._on_spawner_died)
         self._spawner_made_at = self._loop.time()
@@ -100,29 +129,59 @@ class SpawnerHost:
             return
         self._loop.remove_reader(self._spawner.requests)
         self._spawner.end()
+        for supervisor in self._idle:
+            supervisor.close()
+        self._idle.clear()
         self._spawner = self._new_spawner()
+
+
+class _Supervisor:
+    """The worker's end of one supervisor, which serves one attempt after the other."""
+
+    def __init__(self, control: socket.socket, spawner_pid: int) -> None:
+        self.control = control
+        self.spawner_pid = spawner_pid
+        self._number = 0
+
+    def send(self, plan: SandboxPlan) -> tuple[int, int]:
+        """Hand over an attempt; return where its output is read; raise SpawnerGone, and then it is closed."""
+        self._number += 1
+        try:
+            return send_plan(self.control, self._number, plan)
+        except OSError as error:
+            # One that could not be made has said why before it closed the socket.
+            detail = str(error)
+            with contextlib.suppress(OSError, ValueError):
+                detail = json.loads(self.control.recv(MAX_EVENT_BYTES))["detail"]
+            self.close()
+            raise SpawnerGone(detail) from error
+
+    def order(self, word: str) -> None:
+        # A supervisor that is gone has killed everything already, or the spawner does.
+        with contextlib.suppress(OSError):
+            self.control.send(f"{word} {self._number}".encode())
+
+    def close(self) -> None:
+        self.control.close()
 
 
 class _Attempt:
     """The worker's end of one running command."""
 
-    def __init__(self, host: SpawnerHost, attempt_id: str, launched: Launched, watcher: Watcher) -> None:
+    def __init__(
+        self, host: SpawnerHost, attempt_id: str, supervisor: _Supervisor, pipes: tuple[int, int], watcher: Watcher
+    ) -> None:
         self.is_over = asyncio.Event()
+        self.supervisor = supervisor
         self._host = host
         self._id = attempt_id
         self._watcher = watcher
-        self._control = launched.control
-        self._pipes: dict[int, OutputStream] = {launched.stdout_fd: "stdout", launched.stderr_fd: "stderr"}
+        self._pipes: dict[int, OutputStream] = {pipes[0]: "stdout", pipes[1]: "stderr"}
         self._loop = asyncio.get_running_loop()
         self._started_at: float | None = None
-        self._loop.add_reader(self._control, self._hear)
+        self._loop.add_reader(supervisor.control, self._hear)
         for fd in self._pipes:
             self._loop.add_reader(fd, self._read, fd)
-
-    def order(self, word: bytes) -> None:
-        # A supervisor that is gone has killed everything already, or the spawner does.
-        with contextlib.suppress(OSError):
-            self._control.send(word)
 
     def give_up(self) -> None:
         """Stop listening to a supervisor that did not answer in time."""
@@ -150,7 +209,7 @@ class _Attempt:
 
     def _hear(self) -> None:
         try:
-            text = self._control.recv(65536)
+            text = self.supervisor.control.recv(MAX_EVENT_BYTES)
         except BlockingIOError:
             return
         except OSError:
@@ -161,7 +220,7 @@ class _Attempt:
                 self._started_at = self._loop.time()
                 self._watcher.started()
             case "refused":
-                self._close()
+                self._close(is_last=event["is_last"])
                 self._watcher.refused(event["detail"])
             case "ended":
                 self._end(
@@ -173,7 +232,8 @@ class _Attempt:
                         cpu_seconds=event["cpu_seconds"],
                         max_rss_bytes=event["max_rss_bytes"],
                         detail=event["detail"],
-                    )
+                    ),
+                    is_last=event["is_last"],
                 )
             case _:
                 detail = "the supervisor of this command died; the command was killed"
@@ -182,20 +242,19 @@ class _Attempt:
     def _elapsed_ms(self) -> int:
         return 0 if self._started_at is None else round((self._loop.time() - self._started_at) * 1000)
 
-    def _end(self, end: CommandEnd) -> None:
+    def _end(self, end: CommandEnd, *, is_last: bool = True) -> None:
         # All writers are dead, so what they wrote is in the pipes now: no waiting for an end that a stray
         # holder of the pipe could put off for ever.
         for fd in list(self._pipes):
             for _ in range(LAST_READS):
                 if not self._read(fd):
                     break
-        self._close()
+        self._close(is_last=is_last)
         self._watcher.ended(end)
 
-    def _close(self) -> None:
+    def _close(self, *, is_last: bool) -> None:
         for fd in list(self._pipes):
             self._drop_pipe(fd)
-        self._loop.remove_reader(self._control)
-        self._control.close()
-        self._host.forget(self._id)
+        self._loop.remove_reader(self.supervisor.control)
+        self._host.let_go(self._id, self.supervisor, is_last=is_last)
         self.is_over.set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import contextlib
 import json
 import os
@@ -13,71 +12,81 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from worker_node.sandbox.cgroup import Place
 from worker_node.sandbox.policy import SandboxPlan
 
 SEND_TIMEOUT_S: Final = 2.0
 """A spawner that takes no request for so long is stuck and is replaced."""
 
+_SCRIPT: Final = Path(__file__).with_name("spawner.py")
+
 _ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 """Nothing of the worker's environment: a command of the same user could read it in /proc."""
+
+
+@dataclass(frozen=True)
+class SpawnerSettings:
+    """What a spawner needs to know of its host."""
+
+    workspaces: Path
+    """The folder that holds the attempts' folders."""
+    place: Place | None
+    """Where control groups are made."""
+    uid_base: int | None
+    """The first of the users that commands run as, one a supervisor; None to run them as the worker's own."""
+    script: Path = _SCRIPT
+
+    def for_spawner(self) -> dict[str, object]:
+        """Return the settings as the spawner reads them."""
+        return {
+            "workspaces": str(self.workspaces),
+            "cgroup": self.place.as_arguments() if self.place else None,
+            "uid_base": self.uid_base,
+        }
 
 
 class SpawnerGone(Exception):
     """The spawner process takes no requests any more."""
 
 
-@dataclass(frozen=True)
-class Launched:
-    """The worker's ends of one attempt: read output, give orders, hear events."""
-
-    stdout_fd: int
-    stderr_fd: int
-    control: socket.socket
-
-
 class SpawnerProcess:
     """A running spawner. The thread that makes it must live as long as the worker: PDEATHSIG goes by thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: SpawnerSettings) -> None:
         """Start the process."""
         self.requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.requests.settimeout(SEND_TIMEOUT_S)
-        script = Path(__file__).with_name("spawner.py")
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own script, no shell
-                [sys.executable, "-I", "-S", "-X", "utf8", str(script), str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-I", "-S", "-X", "utf8", str(settings.script), str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 env=_ENVIRONMENT,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,  # the terminal's Ctrl-C is for the worker, which drains
             )
+        # Not on the command line, which a sandboxed command may read.
+        self.requests.send(json.dumps(settings.for_spawner() | {"worker_pid": os.getpid()}).encode())
 
     @property
     def pid(self) -> int:
         """Return the process id."""
         return self._process.pid
 
-    def launch(self, plan: SandboxPlan) -> Launched:
-        """Hand over one attempt; raise SpawnerGone or OSError, and then nothing was started."""
-        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
-            plan_fd = os.memfd_create("plan")
-            theirs.callback(os.close, plan_fd)
-            with open(plan_fd, "wb", closefd=False) as file:
-                file.write(json.dumps(plan.for_spawner()).encode())
-            stdout_read, stdout_write = _pipe(ours, theirs)
-            stderr_read, stderr_write = _pipe(ours, theirs)
-            control, control_theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            ours.callback(control.close)
-            theirs.callback(control_theirs.close)
-            control.setblocking(False)
-            fds = array.array("i", [plan_fd, stdout_write, stderr_write, control_theirs.fileno()])
-            try:
-                self.requests.sendmsg([b"run"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
-            except (BrokenPipeError, ConnectionResetError, TimeoutError) as error:
-                raise SpawnerGone(str(error)) from error
-            ours.pop_all()
-        return Launched(stdout_read, stderr_read, control)
+    def new_supervisor(self) -> socket.socket:
+        """Return the control socket of a new supervisor; raise SpawnerGone or OSError."""
+        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        control.setblocking(False)
+        try:
+            with theirs:
+                socket.send_fds(self.requests, [b"new"], [theirs.fileno()])
+        except (BrokenPipeError, ConnectionResetError, TimeoutError) as error:
+            control.close()
+            raise SpawnerGone(str(error)) from error
+        except OSError:
+            control.close()
+            raise
+        return control
 
     def end(self) -> None:
         """Close the socket and reap the process; supervisors kill their commands by themselves."""
@@ -87,6 +96,21 @@ class SpawnerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def send_plan(control: socket.socket, number: int, plan: SandboxPlan) -> tuple[int, int]:
+    """Hand an attempt to a supervisor; return the descriptors of its stdout and stderr, or raise OSError."""
+    with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+        # A plan may be longer than a message.
+        plan_fd = os.memfd_create("plan")
+        theirs.callback(os.close, plan_fd)
+        with open(plan_fd, "wb", closefd=False) as file:
+            file.write(json.dumps(plan.for_spawner()).encode())
+        stdout_read, stdout_write = _pipe(ours, theirs)
+        stderr_read, stderr_write = _pipe(ours, theirs)
+        socket.send_fds(control, [b"run %d" % number], [plan_fd, stdout_write, stderr_write])
+        ours.pop_all()
+    return stdout_read, stderr_read
 
 
 def _pipe(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[int, int]:

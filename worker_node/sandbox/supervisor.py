@@ -1,10 +1,10 @@
-"""One attempt's keeper: starts the command, watches time and limits, leaves no process behind.
+"""The keeper of attempts, one after the other: takes orders, makes sandboxes ahead, leaves no process behind.
 
-Theory of operation. The supervisor is forked by the spawner, in a session of its own. It is a subreaper: a
-descendant whose parent dies becomes its child, also one that called setsid. So "no children left" means "no
-process of this attempt left", which waitpid tells with certainty. It ends an attempt in two steps: TERM to
-the tree, a grace, then KILL sweeps again and again until waitpid says that nobody is left; between sweeps it
-never blocks in wait(), because a process that was forked during a sweep was in nobody's list.
+Theory of operation. A supervisor is forked by the spawner, in a session of its own, and serves one slot. It is a
+subreaper: a descendant whose parent dies becomes its child, also one that called setsid. So "no children left"
+means "no process of this attempt left", which waitpid tells with certainty. The worker talks to it over a
+control socket: `run N` with three descriptors (plan, stdout, stderr), `cancel N`, `kill N`. Orders for an
+attempt that is over meanwhile carry an old number and are dropped.
 
 When the spawner dies the kernel sends SIGTERM, and when the worker dies the control socket ends: both mean
 KILL at once. The supervisor itself outlives that, to clean up. Standard library only.
@@ -12,227 +12,247 @@ KILL at once. The supervisor itself outlives that, to clean up. Standard library
 
 from __future__ import annotations
 
+import array
 import json
 import os
 import select
 import signal
 import socket
-import sys
-import time
 
-from worker_node.sandbox import command, kernel, proc_tree
-from worker_node.sandbox.disk_meter import DiskMeter
+from worker_node.sandbox import kernel, leftovers
+from worker_node.sandbox.attempt import Attempt
+from worker_node.sandbox.cgroup import Group
+from worker_node.sandbox.namespaces import Sandbox, SandboxFailed
 
 TYPE_CHECKING = False  # the spawner does without typing: 2 ms and half a megabyte in every fork
 if TYPE_CHECKING:
     from typing import Any, Final
-if sys.platform != "win32":
-    import resource
 
-SWEEP_EVERY_S: Final = 0.005
-POLL_LIMITS_EVERY_S: Final = 0.1
-UNKILLABLE_AFTER_S: Final = 10.0
-"""KILL sweeps after which the attempt is reported although a process is still there (a setuid program at
-level none, a hung disk). The sweeps go on, slower, until it is gone."""
+    from worker_node.sandbox.cgroup import Place
+
+DESCRIPTORS: Final = 3
+ATTEMPTS_A_LIFE: Final = 1000
+"""After so many a new process takes over: whatever this one may have gathered is gone."""
+
+
+class Settings:
+    """What all supervisors of a spawner share."""
+
+    def __init__(self, workspaces: str, place: Place | None) -> None:
+        """`workspaces` is the folder of the attempts' folders, as supervisors see it."""
+        self.workspaces = workspaces
+        self.place = place
 
 
 class Supervisor:
-    """Runs one plan; `run` returns when the attempt is over and reported."""
+    """Serves one slot; `run` returns when the worker does without it."""
 
-    def __init__(self, plan: dict[str, Any], control: socket.socket, spawner_pid: int) -> None:
-        self.plan = plan
-        self.control = control
-        self.spawner_pid = spawner_pid
-        self.cause = "exited"
-        self.detail = ""
-        self.main_pid = 0
-        self.main_status: int | None = None
-        self.started_at = 0.0
-        self.ended_at = 0.0
-        self.kill_at: float | None = None
-        self.is_killing = False
-        self.is_reported = False
-        self.wake_read, self.wake_write = os.pipe()
+    def __init__(self, control: socket.socket, settings: Settings, spawner_pid: int, uid: int | None) -> None:
+        """`uid` is the user of this slot's commands, None for whoever the worker is."""
+        self._control = control
+        self._settings = settings
+        self._spawner_pid = spawner_pid
+        self._uid = uid
+        self._group: Group | None = None
+        self._attempt: Attempt | None = None
+        self._number = 0
+        self._prepared: Sandbox | None = None
+        self._leaving: list[Sandbox] = []
+        self._is_ending = False
+        self._wake_read, self._wake_write = os.pipe()
+        self._poller = select.poll()
 
-    def run(self, stdout: int, stderr: int) -> None:
-        """Start the command, keep it, clean up after it, report."""
+    def run(self) -> None:
+        """Serve until the control socket ends or the spawner is gone; kill and bury what is left then."""
         self._take_signals()
         kernel.adopt_orphans()
-        kernel.die_with_parent(signal.SIGTERM, self.spawner_pid)
-        failure = self._start(stdout, stderr)
-        if failure:
-            os.waitpid(self.main_pid, 0)
-            self._tell({"event": "refused", "detail": failure})
-            return
-        self.started_at = _now()
-        self._tell({"event": "started", "pid": self.main_pid})
         kernel.hide_memory()
-        self._watch()
-        if not self.is_reported:
-            self._report()
+        kernel.die_with_parent(signal.SIGTERM, self._spawner_pid)
+        if self._settings.place is not None:
+            self._group = Group(self._settings.place)
+        self._poller.register(self._wake_read, select.POLLIN)
+        self._poller.register(self._control, select.POLLIN)
+        try:
+            self._serve()
+        finally:
+            for sandbox in (self._prepared, *self._leaving):
+                if sandbox is not None:
+                    sandbox.discard()
+            if self._group is not None:
+                self._group.end()
 
     def _take_signals(self) -> None:
-        os.set_blocking(self.wake_read, False)
-        os.set_blocking(self.wake_write, False)
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, _ignore)  # a handler, so that the number lands in the wake pipe
-        signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
 
-    def _start(self, stdout: int, stderr: int) -> str:
-        """Fork the command; return why it could not take over, empty when it did."""
-        status_read, status_write = os.pipe()
-        self_pid = os.getpid()
-        self.main_pid = os.fork()
-        if self.main_pid == 0:
-            signal.set_wakeup_fd(-1)
-            command.become(self.plan, stdout, stderr, status_write, self_pid)
-        for fd in (stdout, stderr, status_write):
-            os.close(fd)
-        text = b""
-        while part := os.read(status_read, 4096):
-            text += part
-        os.close(status_read)
-        return text.decode("utf-8", "replace")
+    def _serve(self) -> None:
+        wait_s: float | None = None
+        while self._attempt is not None or not self._is_ending:
+            for fd, _ in self._poller.poll(None if wait_s is None else wait_s * 1000 + 0.5):
+                if fd == self._wake_read:
+                    if signal.SIGTERM in os.read(self._wake_read, 4096):
+                        self._end()
+                elif fd == self._control.fileno():
+                    self._obey()
+                elif self._attempt is not None and not self._attempt.hear():
+                    self._poller.unregister(fd)
+            self._reap()
+            wait_s = self._advance()
 
-    # --- the watch ---------------------------------------------------------------------------------
+    def _advance(self) -> float | None:
+        attempt = self._attempt
+        if attempt is None:
+            return None
+        wait_s = attempt.step()
+        if attempt.is_over:
+            self._attempt = None
+            if attempt.sandbox is not None:
+                self._leave(attempt.sandbox)
+            elif self._uid is not None:
+                leftovers.remove_of(self._uid)
+            if not attempt.is_late:
+                self._report(attempt)
+            return None
+        if attempt.is_late and not self._is_ending:
+            # Reported now; this process goes on alone until the last one is gone.
+            self._is_ending = True
+            self._report(attempt)
+        return wait_s
 
-    def _watch(self) -> None:
-        poller = select.poll()
-        poller.register(self.wake_read, select.POLLIN)
-        poller.register(self.control, select.POLLIN)
-        deadline = self.started_at + self.plan["timeout_s"]
-        meter = DiskMeter(self.plan["workspace"])
-        poll_at = self.started_at + POLL_LIMITS_EVERY_S
-        while True:
-            if not self._reap():
-                return
-            now = _now()
-            if self.main_status is not None:
-                self._terminate(self.cause, now)
-            elif now >= deadline:
-                self._terminate("timed_out", now)
-            if self.kill_at is None and now >= poll_at:
-                self._check_limits(meter, now)
-                poll_at = _now() + POLL_LIMITS_EVERY_S
-            if self.kill_at is not None and now >= self.kill_at:
-                wake_at = now + self._sweep(now)
-            else:
-                wake_at = poll_at if self.kill_at is None else self.kill_at
-                wake_at = min(wake_at, deadline) if self.kill_at is None else wake_at
-            for fd, _ in poller.poll(max(0.0, wake_at - _now()) * 1000 + 0.5):
-                if fd == self.wake_read:
-                    if signal.SIGTERM in os.read(self.wake_read, 4096):
-                        self._kill_now("lost")
-                elif not self._obey():
-                    poller.unregister(self.control)
-
-    def _reap(self) -> bool:
-        """Collect every ended child; return whether any process of the attempt is left."""
+    def _reap(self) -> None:
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
-                return False
+                return
             if pid == 0:
-                return True
-            if pid == self.main_pid:
-                self.main_status = status
-                self.ended_at = _now()
+                return
+            for sandbox in self._sandboxes():
+                sandbox.is_gone |= sandbox.first_pid == pid
+            self._leaving = [sandbox for sandbox in self._leaving if not sandbox.is_gone]
+            if self._attempt is not None and pid not in self._other_pids():
+                self._attempt.on_reaped(pid, status, usage)
 
-    def _obey(self) -> bool:
-        """Read an order; return False when no more can come."""
+    def _sandboxes(self) -> list[Sandbox]:
+        running = self._attempt.sandbox if self._attempt is not None else None
+        return [sandbox for sandbox in (self._prepared, running, *self._leaving) if sandbox is not None]
+
+    def _other_pids(self) -> set[int]:
+        """Return the children of this process that do not belong to the running attempt."""
+        return {sandbox.first_pid for sandbox in (self._prepared, *self._leaving) if sandbox is not None}
+
+    # --- orders ------------------------------------------------------------------------------------
+
+    def _obey(self) -> None:
+        room = socket.CMSG_SPACE(DESCRIPTORS * array.array("i").itemsize)
         try:
-            order = self.control.recv(64)
+            data, ancillary, _, _ = self._control.recvmsg(64, room, socket.MSG_CMSG_CLOEXEC)
         except OSError:
-            order = b""
-        if order == b"cancel":
-            self._terminate("cancelled", _now())
-            return True
-        # "kill", or the end of the socket: the worker is gone or wants no grace.
-        self._kill_now("lost")
-        return bool(order)
+            data, ancillary = b"", []
+        word, _, number = data.partition(b" ")
+        if word == b"run":
+            fds = array.array("i")
+            for _, _, payload in ancillary:
+                fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+            self._number = int(number)
+            self._begin(*fds)
+        elif not word:
+            self._poller.unregister(self._control)
+            self._end()
+        elif self._attempt is not None and int(number) == self._number:
+            if word == b"cancel":
+                self._attempt.cancel()
+            else:
+                self._attempt.kill()
 
-    def _terminate(self, cause: str, now: float, detail: str = "") -> None:
-        """Step one: TERM to the whole tree. The first cause stays."""
-        if self.kill_at is not None:
+    def _begin(self, plan_fd: int, stdout: int, stderr: int) -> None:
+        plan: dict[str, Any] = json.loads(os.pread(plan_fd, os.fstat(plan_fd).st_size, 0))
+        if plan["canary"]:
+            import worker_node.sandbox.canary  # noqa: F401 - its forks cannot load it any more
+
+        attempt = Attempt(plan, self._uid, self._group, self._other_pids)
+        sandbox = None
+        try:
+            if plan["sandbox"]:
+                sandbox = self._take_sandbox(plan)
+            attempt.start(plan_fd, stdout, stderr, sandbox)
+        except (OSError, SandboxFailed) as error:
+            if sandbox is not None:
+                sandbox.discard()
+            # What failed once may be broken for good here: the next attempt gets a new supervisor.
+            self._is_ending = True
+            self._tell({"event": "refused", "detail": str(error)})
             return
-        self.kill_at = now + self.plan["grace_s"]
-        if self.main_status is None:
-            self.cause, self.detail = cause, detail
-        # A stopped process takes TERM only once it goes on.
-        proc_tree.signal_all(proc_tree.descendants(os.getpid()), signal.SIGTERM, signal.SIGCONT)
+        finally:
+            os.close(plan_fd)
+        self._attempt = attempt
+        self._tell({"event": "started"})
+        if sandbox is not None:
+            self._poller.register(sandbox.channel, select.POLLIN)
+            self._prepare(plan)
 
-    def _kill_now(self, cause: str) -> None:
-        if self.main_status is None and self.kill_at is None:
-            self.cause = cause
-        if not self.is_killing:
-            self.kill_at = 0.0
+    def _take_sandbox(self, plan: dict[str, Any]) -> Sandbox:
+        """Return the prepared sandbox if it suits and is sound, else a new one."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            if prepared.is_fresh and not plan["sandbox"]["allows_network"] and not plan["canary"]:
+                try:
+                    prepared.await_ready()
+                except SandboxFailed:
+                    pass
+                else:
+                    return prepared
+            prepared.discard()
+        return self._new_sandbox(plan)
 
-    def _sweep(self, now: float) -> float:
-        """Step two: KILL all that is there; return the seconds until the next look."""
-        if not self.is_killing:
-            self.is_killing = True
-            self.kill_at = now
-        proc_tree.signal_all(proc_tree.descendants(os.getpid()), signal.SIGKILL)
-        if self.kill_at is not None and now - self.kill_at > UNKILLABLE_AFTER_S:
-            if not self.is_reported:
-                self.detail = "a process of this attempt could not be killed yet"
-                self._report()
-            return 0.2
-        return SWEEP_EVERY_S
+    def _prepare(self, plan: dict[str, Any]) -> None:
+        """Make the next sandbox while the command runs. One that fails is noticed when it is needed."""
+        if plan["sandbox"]["allows_network"]:
+            return
+        try:
+            self._prepared = self._new_sandbox(plan)
+        except SandboxFailed:
+            self._prepared = None
 
-    def _check_limits(self, meter: DiskMeter, now: float) -> None:
-        limits = self.plan["polled"]
-        use = proc_tree.use_of(os.getpid())
-        if len(use.pids) > limits["processes"]:
-            self._terminate("process_limit", now, f"{len(use.pids)} processes, {limits['processes']} allowed")
-        elif use.rss_bytes > limits["memory_bytes"]:
-            # Shared pages count in every process of the tree; only the exact figure may kill.
-            exact = proc_tree.shared_out_bytes(use.pids)
-            if exact > limits["memory_bytes"]:
-                self._kill_now("memory_limit")
-                self.detail = f"{exact >> 20} MiB used, {limits['memory_bytes'] >> 20} MiB allowed"
-        elif (seconds := use.cpu_seconds + _children_cpu_seconds()) > limits.get("cpu_seconds", float("inf")):
-            self._terminate("cpu_limit", now, f"{seconds:.1f} s of processor time used")
-        elif meter.advance() > limits["disk_bytes"]:
-            self._terminate("disk_limit", now, f"{meter.total_bytes >> 20} MiB in the working folder")
-
-    # --- the report --------------------------------------------------------------------------------
-
-    def _report(self) -> None:
-        self.is_reported = True
-        status = self.main_status
-        exited = status is not None and os.WIFEXITED(status)
-        signalled = status is not None and os.WIFSIGNALED(status)
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        self._tell(
-            {
-                "event": "ended",
-                "cause": self.cause,
-                "exit_code": os.WEXITSTATUS(status) if status is not None and exited else None,
-                "signal": os.WTERMSIG(status) if status is not None and signalled else None,
-                "duration_ms": round(((self.ended_at or _now()) - self.started_at) * 1000),
-                "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 6),
-                "max_rss_bytes": usage.ru_maxrss << 10,
-                "detail": self.detail,
-            }
+    def _new_sandbox(self, plan: dict[str, Any]) -> Sandbox:
+        return Sandbox(
+            self._settings.workspaces,
+            self._uid,
+            plan["oom_score_adj"],
+            allows_network=plan["sandbox"]["allows_network"],
         )
 
+    def _leave(self, sandbox: Sandbox) -> None:
+        """Let go of a sandbox in which nobody of the attempt is left; its first process is about to end."""
+        try:  # noqa: SIM105 - contextlib is not loaded here
+            self._poller.unregister(sandbox.channel)
+        except KeyError:
+            pass  # it had ended before
+        sandbox.channel.close()
+        if not sandbox.is_gone:
+            self._leaving.append(sandbox)
+
+    def _end(self) -> None:
+        self._is_ending = True
+        if self._attempt is not None:
+            self._attempt.kill()
+
+    # --- words to the worker -----------------------------------------------------------------------
+
+    def _report(self, attempt: Attempt) -> None:
+        if self._number >= ATTEMPTS_A_LIFE:
+            self._is_ending = True
+        self._tell(attempt.report())
+
     def _tell(self, event: dict[str, Any]) -> None:
+        """Tell the worker; `is_last` says that this supervisor takes no more attempts."""
         try:
-            self.control.send(json.dumps(event).encode(), socket.MSG_NOSIGNAL)
+            self._control.send(json.dumps(event | {"is_last": self._is_ending}).encode(), socket.MSG_NOSIGNAL)
         except OSError:
-            self._kill_now("lost")  # nobody listens; clean up all the same
-
-
-def _children_cpu_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def _now() -> float:
-    """Return seconds that also count while the machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+            self._end()  # nobody listens; clean up all the same
 
 
 def _ignore(_number: int, _frame: object) -> None:

@@ -19,11 +19,11 @@ class Workspaces:
     def __init__(self, root: Path) -> None:
         """Make the root, closed to other users."""
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._root = root
+        self.root = root
 
     def create(self, attempt_id: str) -> Path:
         """Make the empty folder of one attempt."""
-        folder = self._root / (_PREFIX + attempt_id)
+        folder = self.root / (_PREFIX + attempt_id)
         folder.mkdir(mode=0o700)
         return folder
 
@@ -37,14 +37,14 @@ class Workspaces:
 
     def wipe(self, folder: Path) -> None:
         """Remove an attempt's folder with all it holds, however deep and whatever its modes."""
-        _wipe(folder, self._root)
+        _wipe(folder, self.root)
 
     def wipe_all(self) -> int:
         """Remove what an earlier life left behind; return how many folders that were."""
-        leftovers = list(self._root.iterdir())
+        leftovers = list(self.root.iterdir())
         for leftover in leftovers:
             if leftover.is_dir() and not leftover.is_symlink():
-                _wipe(leftover, self._root)
+                _wipe(leftover, self.root)
             else:
                 leftover.unlink()
         return len(leftovers)

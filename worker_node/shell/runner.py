@@ -11,6 +11,7 @@ from typing import Final
 
 from octaskly_wire.messages import AssignAttempt, OutcomeReport
 from octaskly_wire.vocabulary import OutputStream, RejectionReason
+from worker_node.config import NO_SETTINGS, LimitSettings
 from worker_node.core.outcome import Outcome
 from worker_node.sandbox.host import SHELL_SIGNAL_BASE, SIGXFSZ, CommandEnd, Host, report_of
 from worker_node.sandbox.policy import SandboxPlan, plan_attempt
@@ -32,8 +33,16 @@ class Listener:
 class Runner:
     """Owns the executions of this worker."""
 
-    def __init__(self, host: Host, workspaces: Workspaces, worker_env: Mapping[str, str], listener: Listener) -> None:
+    def __init__(
+        self,
+        host: Host,
+        workspaces: Workspaces,
+        worker_env: Mapping[str, str],
+        listener: Listener,
+        limits: LimitSettings = NO_SETTINGS,
+    ) -> None:
         """Take the parts; nothing runs yet."""
+        self._limits: Final = limits
         self._host: Final = host
         self.workspaces: Final = workspaces
         self._env: Final = dict(worker_env)
@@ -47,7 +56,8 @@ class Runner:
         except OSError as error:
             self.listener.refused(assignment.attempt_id, RejectionReason.WORKSPACE_FAILED, str(error))
             return
-        plan = plan_attempt(assignment, backend, str(folder), self._env)
+        seen_as = self._host.seen_by_command(folder)
+        plan = plan_attempt(assignment, backend, seen_as, self._env, self._host.facts, self._limits)
         self._host.launch(plan, _Execution(self, plan, folder))
 
     def stop(self, attempt_id: str, *, at_once: bool) -> None:
@@ -86,7 +96,10 @@ class _Execution:
         self._runner = runner
         self._plan = plan
         self._folder = folder
-        self._captures: dict[OutputStream, Capture] = {"stdout": Capture(), "stderr": Capture()}
+        self._captures: dict[OutputStream, Capture] = {
+            "stdout": Capture(plan.limits.output_bytes),
+            "stderr": Capture(plan.limits.output_bytes),
+        }
 
     def started(self) -> None:
         self._runner.listener.started(self._plan.attempt_id)

@@ -1,0 +1,277 @@
+"""One attempt, as its supervisor runs it: start, watch time and limits, end in two steps, report.
+
+Theory of operation. Ending goes in two steps: TERM to the tree, a grace, then KILL. In a sandbox of namespaces
+KILL goes to the first process and the kernel does the rest. Without one, KILL sweeps go on until nobody is
+left; between sweeps the supervisor never blocks in wait(), because a process that was forked during a sweep
+was in nobody's list. Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from worker_node.sandbox import command, proc_tree
+from worker_node.sandbox.disk_meter import DiskMeter
+from worker_node.sandbox.namespaces import Sandbox, SandboxFailed
+
+TYPE_CHECKING = False  # the spawner does without typing: 2 ms and half a megabyte in every fork
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Final
+
+    from worker_node.sandbox.cgroup import Group
+
+SWEEP_EVERY_S: Final = 0.005
+POLL_LIMITS_EVERY_S: Final = 0.1
+GLANCE_EVERY_S: Final = 0.025
+"""Between cheap looks at how fast the disk fills: a fast one takes 300 MB in a tenth of a second."""
+UNKILLABLE_AFTER_S: Final = 10.0
+"""KILL sweeps after which the attempt is reported although a process is still there (a setuid program at
+level none, a hung disk). The sweeps go on, slower, until it is gone."""
+
+NEARLY: Final = 0.9
+"""A command that failed with a peak above this share of its memory is taken to have failed for it."""
+
+
+class Attempt:
+    """A running attempt. Whoever made it calls `on_reaped` for each child and `step` in time."""
+
+    def __init__(
+        self, plan: dict[str, Any], uid: int | None, group: Group | None, other_pids: Callable[[], set[int]]
+    ) -> None:
+        """`other_pids` tells which children of the supervisor do not belong to the attempt."""
+        self.plan = plan
+        self.sandbox: Sandbox | None = None
+        self.is_over = False
+        """No process of the attempt is left."""
+        self.is_late = False
+        """It was to be over long ago, and is not."""
+        self._uid = uid
+        self._group = group
+        self._other_pids = other_pids
+        self._cause = "exited"
+        self._detail = ""
+        self._main_pid = 0
+        self._main_status: int | None = None
+        self._is_full = False
+        self._has_lost_first = False
+        self._started_at = 0.0
+        self._ended_at = 0.0
+        self._kill_at: float | None = None
+        self._is_killing = False
+        self._cpu_seconds = 0.0
+        self._max_rss_bytes = 0
+        self._meter: DiskMeter | None = None
+        self._poll_at = 0.0
+        self._glance_at = 0.0
+
+    def start(self, plan_fd: int, stdout: int, stderr: int, sandbox: Sandbox | None) -> None:
+        """Start the command; raise OSError or SandboxFailed, and then it did not run."""
+        if self._uid is not None:
+            os.chown(self.plan["workspace"], self._uid, self._uid, follow_symlinks=False)
+            for fd in (stdout, stderr):
+                os.fchown(fd, self._uid, self._uid)  # to be opened again as /dev/stdout and /dev/stderr
+        if self.plan["group_bytes"]:
+            if self._group is None:
+                raise SandboxFailed("memory group: there is none")
+            self._group.begin(self.plan["group_bytes"])
+        self.sandbox = sandbox
+        if sandbox is not None:
+            sandbox.start(plan_fd, stdout, stderr)
+            for fd in (stdout, stderr):
+                os.close(fd)
+        else:
+            self._main_pid, failure = command.launch(self.plan, stdout, stderr, self._uid)
+            if failure:
+                raise SandboxFailed(failure)
+        self._started_at = now()
+        self._poll_at = self._glance_at = self._started_at + POLL_LIMITS_EVERY_S
+        if "disk_bytes" in self.plan["polled"]:
+            self._meter = DiskMeter(self.plan["workspace"])
+            self._glance_at = self._started_at + GLANCE_EVERY_S
+
+    # --- the watch ---------------------------------------------------------------------------------
+
+    def on_reaped(self, pid: int, status: int, usage: Any) -> None:
+        """Hear that a child of the supervisor ended."""
+        if self.sandbox is None:
+            self._cpu_seconds += usage.ru_utime + usage.ru_stime
+            self._max_rss_bytes = max(self._max_rss_bytes, usage.ru_maxrss << 10)
+            if pid == self._main_pid:
+                self._note_end(status)
+        elif pid == self.sandbox.first_pid:
+            # Its last words may still lie in the channel.
+            while self._main_status is None and self.hear():
+                continue
+            if self._main_status is None:
+                self._cpu_seconds = usage.ru_utime + usage.ru_stime
+                self._max_rss_bytes = usage.ru_maxrss << 10
+                if self._cause == "exited":
+                    self._has_lost_first = True
+                    self._cause, self._detail = "lost", "the first process of the sandbox was killed"
+            self.is_over = True
+
+    def hear(self) -> bool:
+        """Take a message of the sandbox; return whether more can come."""
+        if self.sandbox is None:
+            return False
+        message = self.sandbox.hear()
+        if message["event"] == "main":
+            self._note_end(message["status"])
+            self._is_full = message["is_full"]
+            self._cpu_seconds = message["cpu_seconds"]
+            self._max_rss_bytes = message["max_rss_bytes"]
+            self.is_over = message["is_alone"]
+        return bool(message["event"] != "gone")
+
+    def _note_end(self, status: int) -> None:
+        """Hear that the command itself has ended."""
+        self._main_status = status
+        self._ended_at = now()
+        # The kernel refused it the next process and it gave up, while all the others are still there.
+        limit = self.plan["polled"]["processes"]
+        if status and self._cause == "exited" and len(self._pids()) >= limit:
+            self._cause, self._detail = "process_limit", f"failed with {limit} processes, and no more are allowed"
+
+    def step(self) -> float:
+        """Do what is due; return the seconds until the next time."""
+        if self.sandbox is None and self._main_status is not None and not self._pids():
+            self.is_over = True
+        if self.is_over:
+            return 0.0
+        moment = now()
+        deadline: float = self._started_at + self.plan["timeout_s"]
+        if self._main_status is not None:
+            self._terminate("")
+        elif moment >= deadline:
+            self._terminate("timed_out")
+        elif self._kill_at is None and moment >= self._poll_at:
+            self._check_limits()
+            self._poll_at = now() + POLL_LIMITS_EVERY_S
+        elif self._kill_at is None and self._meter is not None and moment >= self._glance_at:
+            self._glance_at_disk(self._meter)
+            self._glance_at = now() + GLANCE_EVERY_S
+        if self._kill_at is None:
+            due = self._poll_at if self._meter is None else min(self._poll_at, self._glance_at)
+            return max(0.0, min(due, deadline) - now())
+        return self._sweep(moment) if moment >= self._kill_at else self._kill_at - moment
+
+    def cancel(self) -> None:
+        """End it with TERM and a grace, because somebody wishes so."""
+        self._terminate("cancelled")
+
+    def kill(self, cause: str = "lost", detail: str = "") -> None:
+        """End it at once."""
+        if self._main_status is None and self._kill_at is None:
+            self._cause, self._detail = cause, detail
+        if not self._is_killing:
+            self._kill_at = 0.0
+
+    def _terminate(self, cause: str, detail: str = "") -> None:
+        """Step one: TERM to the whole tree. The first cause stays."""
+        if self._kill_at is not None:
+            return
+        self._kill_at = now() + self.plan["grace_s"]
+        if self._main_status is None:
+            self._cause, self._detail = cause, detail
+        # A stopped process takes TERM only once it goes on.
+        proc_tree.signal_all(self._pids(), signal.SIGTERM, signal.SIGCONT)
+
+    def _sweep(self, moment: float) -> float:
+        """Step two: KILL all that is there; return the seconds until the next look."""
+        if not self._is_killing:
+            self._is_killing = True
+            self._kill_at = moment
+        if self.sandbox is not None:
+            self.sandbox.kill()
+        else:
+            proc_tree.signal_all(self._pids(), signal.SIGKILL)
+        if self._kill_at is not None and moment - self._kill_at > UNKILLABLE_AFTER_S:
+            self._detail = "a process of this attempt could not be killed yet"
+            self.is_late = True
+            return 0.2
+        return SWEEP_EVERY_S
+
+    def _pids(self) -> list[int]:
+        """Return the living processes of the attempt, as this side counts them."""
+        if self.sandbox is not None:
+            return proc_tree.descendants(self.sandbox.first_pid)
+        others = self._other_pids()
+        found = [pid for pid in proc_tree.children(os.getpid()) if pid not in others]
+        for pid in list(found):
+            found += proc_tree.descendants(pid)
+        return found
+
+    def _check_limits(self) -> None:
+        """End the attempt if it is over a limit; at once, where going on would harm others."""
+        limits = self.plan["polled"]
+        use = proc_tree.use_of(self._pids())
+        if self._group is not None and self._group.has_killed():
+            self.kill("memory_limit", self._over_memory())
+        elif len(use.pids) > limits["processes"]:
+            self.kill("process_limit", f"more than {limits['processes']} processes")
+        elif use.rss_bytes > limits.get("memory_bytes", float("inf")):
+            # Shared pages count in every process of the tree; only the exact figure may kill.
+            exact = proc_tree.shared_out_bytes(use.pids)
+            if exact > limits["memory_bytes"]:
+                detail = f"{exact >> 20} MiB used, {limits['memory_bytes'] >> 20} MiB allowed"
+                self.kill("memory_limit", detail)
+        elif (seconds := use.cpu_seconds + self._buried_cpu_seconds()) > limits.get("cpu_seconds", float("inf")):
+            self._terminate("cpu_limit", f"{seconds:.1f} s of processor time used")
+        elif self._meter is not None and self._meter.advance(use.pids) > limits["disk_bytes"]:
+            self._kill_for_disk(self._meter)
+
+    def _glance_at_disk(self, meter: DiskMeter) -> None:
+        allowed = self.plan["polled"]["disk_bytes"]
+        # Others write to the same disk: only what lies in the folder counts.
+        if meter.is_urgent(allowed) and meter.look_now(self._pids(), allowed) > allowed:
+            self._kill_for_disk(meter)
+
+    def _kill_for_disk(self, meter: DiskMeter) -> None:
+        allowed = self.plan["polled"]["disk_bytes"]
+        self.kill("disk_limit", f"{meter.total_bytes >> 20} MiB in the working folder, {allowed >> 20} MiB allowed")
+
+    def _buried_cpu_seconds(self) -> float:
+        return self._cpu_seconds if self.sandbox is None else proc_tree.buried_cpu_seconds(self.sandbox.first_pid)
+
+    def _over_memory(self) -> str:
+        return f"the kernel killed a process that wanted more than {self.plan['group_bytes'] >> 20} MiB"
+
+    # --- the report --------------------------------------------------------------------------------
+
+    def report(self) -> dict[str, Any]:
+        """Return how it ended."""
+        status = self._main_status
+        self._blame_limit()
+        return {
+            "event": "ended",
+            "cause": self._cause,
+            "exit_code": os.WEXITSTATUS(status) if status is not None and os.WIFEXITED(status) else None,
+            "signal": os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else None,
+            "duration_ms": round(((self._ended_at or now()) - self._started_at) * 1000),
+            "cpu_seconds": round(self._cpu_seconds, 6),
+            "max_rss_bytes": self._max_rss_bytes,
+            "detail": self._detail,
+        }
+
+    def _blame_limit(self) -> None:
+        """Name the limit that a command failed for by itself: the kernel refused it, and it gave up."""
+        was_killed_for_memory = self._group is not None and self._group.has_killed()
+        if was_killed_for_memory and (self._has_lost_first or (self._cause == "exited" and self._main_status)):
+            self._cause, self._detail = "memory_limit", self._over_memory()
+            return
+        if self._cause != "exited" or self._main_status in {0, None}:
+            return
+        allowed = self.plan["memory_bytes"]
+        if self._is_full:
+            self._cause, self._detail = "disk_limit", "the working folder was full"
+        elif self._max_rss_bytes > NEARLY * allowed:
+            self._cause = "memory_limit"
+            self._detail = f"failed with {self._max_rss_bytes >> 20} MiB in use, {allowed >> 20} MiB allowed"
+
+
+def now() -> float:
+    """Return seconds that also count while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
