@@ -77,6 +77,8 @@ class Attempt:
             if self._group is None:
                 raise SandboxFailed("memory group: there is none")
             self._group.begin(self.plan["group_bytes"])
+        if "disk_bytes" in self.plan["polled"]:
+            self._meter = DiskMeter(self.plan["workspace"])
         self.sandbox = sandbox
         if sandbox is not None:
             sandbox.start(plan_fd, stdout, stderr)
@@ -87,10 +89,8 @@ class Attempt:
             if failure:
                 raise SandboxFailed(failure)
         self._started_at = now()
-        self._poll_at = self._glance_at = self._started_at + POLL_LIMITS_EVERY_S
-        if "disk_bytes" in self.plan["polled"]:
-            self._meter = DiskMeter(self.plan["workspace"])
-            self._glance_at = self._started_at + GLANCE_EVERY_S
+        self._poll_at = self._started_at + POLL_LIMITS_EVERY_S
+        self._glance_at = self._started_at + GLANCE_EVERY_S
 
     # --- the watch ---------------------------------------------------------------------------------
 

@@ -17,7 +17,9 @@ _OWN_USER: Final = [
     "processes: all can be seen",
 ]
 _OPEN_NETWORK: Final = "network: open, also to a task that did not ask for it"
-_LASTING_MEMORY: Final = "lifetime: System V objects, message queues, and files in /dev/shm and /tmp, stay after their command"
+_LASTING_MEMORY: Final = (
+    "lifetime: System V objects, message queues, and files in /dev/shm and /tmp, stay after their command"
+)
 _LASTING_FILES: Final = "lifetime: POSIX message queues, and files in /tmp, stay after their command"
 _NO_KERNEL_HELP: Final = [
     "limits: not kept on this system",
@@ -25,7 +27,9 @@ _NO_KERNEL_HELP: Final = [
 ]
 _SHARED_NETWORK: Final = "network: a task that asks for it reaches all that this machine reaches, its own services too"
 _ABSTRACT_SOCKETS: Final = "network: with it, abstract UNIX sockets of the host can be reached (no Landlock scopes)"
-_POLLED_MEMORY: Final = "limits: memory is polled: exceeded for a tenth of a second, and what the kernel holds for a task is not counted"
+_POLLED_MEMORY: Final = (
+    "limits: memory is polled: exceeded for a tenth of a second, and what the kernel holds for a task is not counted"
+)
 _HIDDEN_MEMORY: Final = "limits: memory in files (memfd, System V, /dev/shm) is not counted"
 _MEMORY_DISK: Final = "limits: /tmp and /dev/shm lie in memory and come on top of the memory limit"
 _POLLED_DISK: Final = "limits: disk of a whole task is polled, so it can be exceeded for a tenth of a second"

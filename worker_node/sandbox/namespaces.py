@@ -13,7 +13,6 @@ Standard library only.
 
 from __future__ import annotations
 
-import array
 import json
 import os
 import select
@@ -239,13 +238,9 @@ def _has_children() -> bool:
 
 
 def _receive(channel: socket.socket) -> tuple[dict[str, Any], int, int]:
-    room = socket.CMSG_SPACE(_DESCRIPTORS * array.array("i").itemsize)
-    data, ancillary, _, _ = channel.recvmsg(64, room, socket.MSG_CMSG_CLOEXEC)
+    data, fds, _, _ = socket.recv_fds(channel, 64, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
     if not data:
         os._exit(0)  # the supervisor does without this sandbox, or is gone
-    fds = array.array("i")
-    for _, _, payload in ancillary:
-        fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
     plan_fd, stdout, stderr = fds
     plan = json.loads(os.pread(plan_fd, os.fstat(plan_fd).st_size, 0))
     os.close(plan_fd)

@@ -110,7 +110,7 @@ class Spawner:
                     cgroup.sweep(self.settings.place)
 
     def _take_request(self) -> bool:
-        data, fds, _, _ = socket.recv_fds(self.requests, 64, 1)
+        data, fds, _, _ = socket.recv_fds(self.requests, 64, 1, socket.MSG_CMSG_CLOEXEC)
         if not data:
             return False
         for fd in fds:

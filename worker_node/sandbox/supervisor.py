@@ -12,7 +12,6 @@ KILL at once. The supervisor itself outlives that, to clean up. Standard library
 
 from __future__ import annotations
 
-import array
 import json
 import os
 import select
@@ -130,10 +129,11 @@ class Supervisor:
                 return
             if pid == 0:
                 return
+            is_of_attempt = pid not in self._other_pids()
             for sandbox in self._sandboxes():
                 sandbox.is_gone |= sandbox.first_pid == pid
             self._leaving = [sandbox for sandbox in self._leaving if not sandbox.is_gone]
-            if self._attempt is not None and pid not in self._other_pids():
+            if self._attempt is not None and is_of_attempt:
                 self._attempt.on_reaped(pid, status, usage)
 
     def _sandboxes(self) -> list[Sandbox]:
@@ -147,16 +147,12 @@ class Supervisor:
     # --- orders ------------------------------------------------------------------------------------
 
     def _obey(self) -> None:
-        room = socket.CMSG_SPACE(DESCRIPTORS * array.array("i").itemsize)
         try:
-            data, ancillary, _, _ = self._control.recvmsg(64, room, socket.MSG_CMSG_CLOEXEC)
+            data, fds, _, _ = socket.recv_fds(self._control, 64, DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
         except OSError:
-            data, ancillary = b"", []
+            data, fds = b"", []
         word, _, number = data.partition(b" ")
         if word == b"run":
-            fds = array.array("i")
-            for _, _, payload in ancillary:
-                fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
             self._number = int(number)
             self._begin(*fds)
         elif not word:
