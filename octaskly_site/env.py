@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 DEFAULT_DB_PATH = "./data/octaskly.db"
@@ -49,6 +50,14 @@ def number(name: str, default: float, *, least: float, most: float) -> float:
         raise ConfigurationError(f"{name}: {raw!r} is not a number", exit_code=2) from None
     if not least <= value <= most:
         raise ConfigurationError(f"{name}: {raw} is not between {least:g} and {most:g}", exit_code=2)
+    return value
+
+
+def choice(name: str, choices: Iterable[str], default: str = "") -> str:
+    """Return a variable that is one of a few words; raise ConfigurationError naming it when it is none of them."""
+    value = text(name, default)
+    if value != default and value not in (words := list(choices)):
+        raise ConfigurationError(f"{name}: {value!r} is not one of {', '.join(words)}", exit_code=2)
     return value
 
 

@@ -50,6 +50,7 @@ class LocalWorker:
     async def _new_child(self, address: str) -> asyncio.subprocess.Process:
         """Start the program, with a fresh join token when it has no identity for this cluster yet."""
         environment = {name: value for name, value in os.environ.items() if name not in _KEPT_FROM_WORKER}
+        floor = self._options.local_min_sandbox
         if not self._has_identity():
             environment["OCTASKLY_JOIN_TOKEN"] = await asyncio.to_thread(_new_token)
         return await asyncio.create_subprocess_exec(
@@ -60,10 +61,9 @@ class LocalWorker:
             address,
             "--state-dir",
             str(self._state_dir),
-            "--min-sandbox",
-            "basic",
             "--drain-timeout",
             str(self._options.drain_timeout_s),
+            *(["--min-sandbox", floor] if floor else []),
             *(["--log-json"] if "--log-json" in sys.argv else []),
             cwd=PROJECT_ROOT,
             env=environment,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from octaskly_site import env
 from octaskly_site.env import ConfigurationError
+from octaskly_wire.vocabulary import SandboxLevel
 
 MAX_WORKER_THREADS = 256
 
@@ -27,6 +28,8 @@ class DispatcherOptions:
     runs_local_worker: bool
     announces_mdns: bool
     drain_timeout_s: float
+    local_min_sandbox: str
+    """The floor of the local worker; empty for its own default."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,6 +70,7 @@ def read_options(given: dict[str, object]) -> DispatcherOptions:
         runs_local_worker=bool(given["with_worker"]),
         announces_mdns=not given["no_mdns"],
         drain_timeout_s=drain_timeout_s,
+        local_min_sandbox=env.choice("OCTASKLY_LOCAL_MIN_SANDBOX", SandboxLevel),
     )
 
 

@@ -15,6 +15,7 @@ from accounts_app.conf import (
 from octaskly_site import env
 from octaskly_site.secret_key import derive_keys, find_secret
 from octaskly_wire.limits import HEARTBEAT_INTERVAL_S, LEASE_S, RECONNECT_GRACE_S
+from octaskly_wire.vocabulary import SandboxLevel
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DB_PATH = env.db_path()
@@ -28,7 +29,7 @@ OCTASKLY_CA_WRAPPING_KEY = _keys.ca_wrapping
 
 OCTASKLY_VERSION = "0.1.0"
 OCTASKLY_STARTED_AT_MONOTONIC = time.monotonic()
-OCTASKLY_DEFAULT_SANDBOX = env.text("OCTASKLY_DEFAULT_SANDBOX", "basic")
+OCTASKLY_DEFAULT_SANDBOX = env.choice("OCTASKLY_DEFAULT_SANDBOX", SandboxLevel, SandboxLevel.STRICT.value)
 OCTASKLY_MAX_QUEUED_TASKS = int(env.number("OCTASKLY_MAX_QUEUED_TASKS", 1_000_000, least=1, most=1_000_000_000))
 OCTASKLY_DISK_RESERVE_MB = env.number("OCTASKLY_DISK_RESERVE_MB", 64, least=0, most=1_000_000_000)
 OCTASKLY_HEARTBEAT_S = env.number("OCTASKLY_HEARTBEAT_S", HEARTBEAT_INTERVAL_S, least=0.1, most=3600)

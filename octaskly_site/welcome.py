@@ -34,7 +34,7 @@ def print_welcome(options: DispatcherOptions, cluster: ClusterIdentity, admin: t
     else:
         lines.append(f"  Login      {username}")
     lines.append("")
-    command = f"python -m worker_node --dispatcher-addr {address}:{options.port} --min-sandbox basic"
+    command = f"python -m worker_node --dispatcher-addr {address}:{options.port}"
     if token:
         lines += [
             "  Join another machine (this token serves one machine, for one hour):",

@@ -7,11 +7,14 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import django
+import pytest
 
 from octaskly_wire.cipher_pin import pin_cipher_suite
+from tests.support import open_folder as open_folders
 
 pin_cipher_suite()
 
@@ -36,3 +39,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 django.setup()  # Only now: settings read the environment once.
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A fresh folder outside of `tmp_path` in which commands of every user may write."""
+    with open_folders.open_folder() as folder:
+        yield folder

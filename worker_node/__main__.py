@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.set_up(config.log_level, config.log_levels, as_json=config.logs_json)
     _harden()
     if config.is_check:
-        return _check()
+        return _check(allows_network=config.allows_network)
     try:
         with contextlib.closing(StateFolder(config.state_dir)) as folder:
             return asyncio.run(node.run(config, folder, INHERITED))
@@ -45,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _check() -> int:
+def _check(*, allows_network: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="octaskly-check-") as folder:
-        reports = asyncio.run(node.check_levels(Workspaces(Path(folder))))
+        reports = asyncio.run(node.check_levels(Workspaces(Path(folder)), allows_network=allows_network))
     print(probe.table(reports))
     return 0 if any(report.is_proven for report in reports) else 1
 

@@ -99,7 +99,9 @@ class Node:
         listener = Listener(self._on_started, self._on_finished, self._on_refused)
         workspaces = Workspaces(folder.work)
         self._runner = Runner(host, workspaces, task_env, listener, config.limits)
-        self._levels = LevelKeeper(host, workspaces, reports, self._on_levels_changed)
+        self._levels = LevelKeeper(
+            host, workspaces, reports, self._on_levels_changed, allows_network=config.allows_network
+        )
         self._state = WorkerState(_offer(config, reports))
         self._keeper = OutcomeKeeper(self._state, folder.path, config.disk_reserve_mb << 20, self._perform)
         self._link: Link | None = None
@@ -329,8 +331,9 @@ def _offer(config: WorkerConfig, reports: Sequence[LevelReport]) -> Offer:
     offered = [report for report in reports if report.is_proven and report.level.rank >= config.min_sandbox.rank]
     if not offered:
         logger.warning(
-            "This host proves no sandbox level from %s upwards, so this worker gets no tasks. "
-            "--check shows what it proves; --min-sandbox lowers the floor",
+            "This host proves no sandbox level from %s upwards, so this worker gets no tasks. --check shows what it "
+            "proves and why no more; --min-sandbox lowers the floor (for the worker of a dispatcher's own machine: "
+            "OCTASKLY_LOCAL_MIN_SANDBOX, with OCTASKLY_DEFAULT_SANDBOX for what tasks ask for)",
             config.min_sandbox,
         )
     return Offer(
@@ -353,11 +356,11 @@ def _why_not(report: LevelReport, floor: SandboxLevel) -> UnprovenLevel:
     return UnprovenLevel(report.level, report.why_not[:4096])
 
 
-async def check_levels(workspaces: Workspaces) -> list[LevelReport]:
+async def check_levels(workspaces: Workspaces, *, allows_network: bool) -> list[LevelReport]:
     """Prove the levels with a host of its own; what `--check` prints."""
     host = new_host(workspaces)
     try:
-        return await prove_levels(host, workspaces)
+        return await prove_levels(host, workspaces, allows_network=allows_network)
     finally:
         await host.close()
 
@@ -377,7 +380,7 @@ async def run(
         logger.info("Wiped %d folders that an earlier run left", leftovers)
     host = new_host(workspaces)
     try:
-        reports = await prove_levels(host, workspaces)
+        reports = await prove_levels(host, workspaces, allows_network=config.allows_network)
         for report in reports:
             logger.debug("Sandbox %s: %s", report.level, report.backend or report.why_not)
         node = Node(config, folder, host, reports, task_env)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import levels
 from tests.support.cluster import Cluster
 from tests.support.small_disk import NoSmallDisk, SmallDisk, mounted_at
 
@@ -33,6 +34,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 @pytest.fixture
 def new_cluster(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
     """Makes clusters that are not started yet; all end with the test."""
+    levels.need(levels.usual())
     clusters: list[Cluster] = []
 
     def make(**variables: str) -> Cluster:

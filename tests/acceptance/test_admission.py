@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.support.cluster import Cluster
-from tests.support.programs import process_exists
+from tests.support.programs import new_mark, process_exists, sleepers, wake
 from tests.support.wait import wait_until
 
 
@@ -72,18 +72,20 @@ def test_revoking_closes_the_link_and_fences_what_runs(cluster: Cluster) -> None
     assert cluster.rows("SELECT count(*) FROM audit_log WHERE event_type = 'worker_revoked'") == [(1,)]
 
 
-def test_draining_over_rest_finishes_what_runs_and_takes_nothing_new(cluster: Cluster, tmp_path) -> None:
+def test_draining_over_rest_finishes_what_runs_and_takes_nothing_new(cluster: Cluster) -> None:
     """Drain lets the running command end; resume brings the worker back."""
-    gate = tmp_path / "gate"
+    mark = new_mark()
     cluster.start_worker("tired", slots=1)
     cluster.wait_connected("tired")
     worker_id = cluster.api.worker_named("tired")["id"]
-    first = cluster.api.submit(f"while [ ! -e {gate} ]; do sleep 0.05; done")
+    first = cluster.api.submit(f"sleep {mark}; echo over")
     cluster.wait_status(first, "running")
+    wait_until(lambda: sleepers(mark), "the command waits", describe=cluster.describe)
     cluster.api.post(f"workers/{worker_id}/drain")
     second = cluster.api.submit("echo after the rest")
-    gate.touch()
-    cluster.wait_ended(first)
+    wake(mark)
+    [task] = cluster.wait_ended(first)
+    assert (task["status"], task["stdout"]) == ("completed", "over\n")
     assert cluster.api.task(second)["status"] == "queued"
     cluster.api.post(f"workers/{worker_id}/resume")
     [task] = cluster.wait_ended(second)

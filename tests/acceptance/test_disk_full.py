@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.support.cluster import ADMIN_PASSWORD, FAST_LEASES, Cluster
-from tests.support.programs import manage
+from tests.support.programs import manage, new_mark, processes_with, sleepers, wake
 from tests.support.small_disk import SmallDisk
 from tests.support.wait import wait_until
 
@@ -33,37 +33,37 @@ def cluster_on(disk: SmallDisk, new_cluster: Callable[..., Cluster]) -> Callable
 
 
 class Work:
-    """Tasks that note when they begin, then wait for a gate; more of them than there are slots."""
+    """Four tasks that each wait to be let go, once; two of them run at first."""
 
-    def __init__(self, cluster: Cluster, tmp_path: Path) -> None:
+    def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._marks = tmp_path / "marks"
-        self._gate = tmp_path / "gate"
+        self._marks = [new_mark() for _ in range(4)]
         cluster.start_worker("steady", slots=2)
         cluster.wait_connected("steady")
-        command = (
-            f"echo $OCTASKLY_TASK_ID >> {self._marks}; while [ ! -e {self._gate} ]; do sleep 0.05; done; echo over"
-        )
-        self.ids = [task["id"] for task in cluster.api.post("tasks", [{"command": command}] * 4)]
-        for task_id in self.running:
+        commands = [{"command": f"sleep {mark}; echo over"} for mark in self._marks]
+        self.ids = [task["id"] for task in cluster.api.post("tasks", commands)]
+        for task_id, mark in zip(self.ids[:2], self._marks, strict=False):
             cluster.wait_status(task_id, "running")
-
-    @property
-    def running(self) -> list[str]:
-        """Return the two that run at first."""
-        return self.ids[:2]
+            self._wait_asleep(mark)
 
     def let_go(self) -> None:
-        """Let the commands end."""
-        self._gate.touch()
+        """Let the two end that run at first."""
+        for mark in self._marks[:2]:
+            assert wake(mark) == 1
 
     def check_each_ran_once(self) -> None:
-        """Every task ended well, at its first attempt, and its command began once."""
+        """Every task ended well, at its first attempt; a command that began again would sleep."""
+        for mark in self._marks[2:]:
+            self._wait_asleep(mark)
+            assert wake(mark) == 1
         tasks = self._cluster.wait_ended(*self.ids)
         assert {(task["status"], task["stdout"], task["attempt"]) for task in tasks} == {("completed", "over\n", 1)}
-        assert sorted(self._marks.read_text().split()) == sorted(self.ids)
+        assert not any(map(processes_with, self._marks))
         assert self._cluster.rows("SELECT max(losses), max(failures) FROM tasks") == [(0, 0)]
         assert self._cluster.manage("auditverify").returncode == 0
+
+    def _wait_asleep(self, mark: str) -> None:
+        wait_until(lambda: sleepers(mark), "a command waits", describe=self._cluster.describe)
 
 
 def health(cluster: Cluster) -> int:
@@ -113,11 +113,11 @@ def check_writing_is_refused(cluster: Cluster, browser: httpx.Client, work: Work
 
 
 def test_a_full_disk_makes_the_dispatcher_read_only_until_there_is_room(
-    cluster_on: Callable[..., Cluster], disk: SmallDisk, tmp_path: Path
+    cluster_on: Callable[..., Cluster], disk: SmallDisk
 ) -> None:
     """Full for longer than lease and grace: tasks run on, end, are reported once there is room, and run once."""
     cluster = cluster_on(OCTASKLY_DISK_RESERVE_MB="4")
-    work = Work(cluster, tmp_path)
+    work = Work(cluster)
     with web_session(cluster) as browser:
         disk.fill()
         full_since = time.monotonic()
@@ -143,17 +143,15 @@ def test_a_full_disk_makes_the_dispatcher_read_only_until_there_is_room(
     assert stderr_of(cluster).count("There is room again") == 1
 
 
-def test_without_a_reserve_the_writers_word_counts(
-    cluster_on: Callable[..., Cluster], disk: SmallDisk, tmp_path: Path
-) -> None:
+def test_without_a_reserve_the_writers_word_counts(cluster_on: Callable[..., Cluster], disk: SmallDisk) -> None:
     """OCTASKLY_DISK_RESERVE_MB=0: work is taken to the last page; the first write that fails ends that."""
     cluster = cluster_on(OCTASKLY_DISK_RESERVE_MB="0")
-    work = Work(cluster, tmp_path)
+    work = Work(cluster)
     with web_session(cluster) as browser:
         disk.fill()
         full_since = time.monotonic()
         # SQLite's files have some room inside: take that too.
-        big = [{"command": "true", "sandbox": "strict", "env": {"FILLER": "x" * 2000}}] * 50
+        big = [{"command": "true", "limits": {"memory_mb": 1 << 24}, "env": {"FILLER": "x" * 2000}}] * 50
         answers = [201]
         while answers[-1] == 201:
             answers.append(cluster.api.http.post("/api/v1/tasks", json=big).status_code)
@@ -170,12 +168,10 @@ def test_without_a_reserve_the_writers_word_counts(
     assert cluster.rows("SELECT count(*) FROM tasks") == [(len(work.ids) + len(big) * (answers.count(201) - 1),)]
 
 
-def test_on_a_full_disk_a_dispatcher_can_be_restarted(
-    cluster_on: Callable[..., Cluster], disk: SmallDisk, tmp_path: Path
-) -> None:
+def test_on_a_full_disk_a_dispatcher_can_be_restarted(cluster_on: Callable[..., Cluster], disk: SmallDisk) -> None:
     """kill -9 while it is full: the next one starts, or ends with one line; with room it takes over what runs."""
     cluster = cluster_on(OCTASKLY_DISK_RESERVE_MB="4")
-    work = Work(cluster, tmp_path)
+    work = Work(cluster)
     disk.fill()
     wait_until(lambda: health(cluster) == 503, "/health notices", timeout_s=5, describe=cluster.describe)
     assert cluster.dispatcher is not None

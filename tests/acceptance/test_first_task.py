@@ -7,7 +7,9 @@ import subprocess
 
 import pytest
 
+from tests.support import levels
 from tests.support.cluster import Cluster
+from tests.support.wait import wait_until
 
 
 def test_hello_world_runs_and_is_read_back(cluster: Cluster) -> None:
@@ -30,7 +32,7 @@ def test_hello_world_runs_and_is_read_back(cluster: Cluster) -> None:
     assert task["created_at"] <= task["started_at"] <= task["completed_at"]
     assert cluster.rows("SELECT id, status, exit_code FROM tasks") == [(task["id"], "completed", 0)]
     [(outcome, exit_code, level)] = cluster.rows("SELECT outcome, exit_code, sandbox_level FROM results")
-    assert (outcome, exit_code, level) == ("completed", 0, "basic")
+    assert (outcome, exit_code, level) == ("completed", 0, levels.usual())
 
 
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="the sqlite3 shell is not installed")
@@ -77,3 +79,19 @@ def test_dispatcher_with_worker_needs_nothing_else(new_cluster) -> None:
     assert (cluster.db_path.parent / "local-worker").stat().st_mode & 0o777 == 0o700
     assert cluster.dispatcher is not None
     assert cluster.dispatcher.stop() == 0
+
+
+def test_the_local_worker_runs_weaker_levels_when_told_so(new_cluster) -> None:
+    """Without the variable such a task waits; with it the local worker runs what a task, or the site, chooses."""
+    cluster = new_cluster(OCTASKLY_LOCAL_MIN_SANDBOX="", OCTASKLY_DEFAULT_SANDBOX="")
+    dispatcher = cluster.start_dispatcher("--with-worker")
+    weak = cluster.api.submit("echo weak", sandbox="none")
+    [worker] = wait_until(cluster.api.workers, "the local worker has joined", describe=cluster.describe)
+    cluster.wait_connected(worker["name"])
+    assert cluster.api.task(weak)["status"] == "queued"
+    assert dispatcher.stop() == 0
+
+    cluster.environment |= {"OCTASKLY_LOCAL_MIN_SANDBOX": "none", "OCTASKLY_DEFAULT_SANDBOX": "basic"}
+    dispatcher = cluster.start_dispatcher("--with-worker")
+    cluster.wait_ended(weak, cluster.api.submit("echo usual"))
+    assert sorted(cluster.rows("SELECT sandbox_level FROM results")) == [("basic",), ("none",)]

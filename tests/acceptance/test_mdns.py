@@ -43,7 +43,7 @@ def test_a_worker_finds_its_dispatcher_by_mdns_alone(new_cluster, lan: tuple[Mac
     cluster.remember_token(token)
 
     began = time.monotonic()
-    worker = there.command(sys.executable, "-m", "worker_node", "--name", "finder", "--min-sandbox", "basic")
+    worker = there.command(sys.executable, "-m", "worker_node", "--name", "finder")
     cluster.run("finder", [*worker, "--join-token", token, "--state-dir", str(cluster.state_dir("finder"))])
     connected = "SELECT count(*) FROM workers WHERE is_connected AND name = 'finder'"
     wait_until(lambda: cluster.rows(connected) == [(1,)], "the worker is connected", describe=cluster.describe)
@@ -69,7 +69,7 @@ def test_a_worker_started_first_waits_for_its_dispatcher(new_cluster, lan: tuple
     cluster.remember_token(token)
     assert cluster.dispatcher.stop() == 0
 
-    worker = there.command(sys.executable, "-m", "worker_node", "--name", "early", "--min-sandbox", "basic")
+    worker = there.command(sys.executable, "-m", "worker_node", "--name", "early")
     early = cluster.run("early", [*worker, "--join-token", token, "--state-dir", str(cluster.state_dir("early"))])
     wait_until(lambda: early.stderr, "the worker says that it is looking", describe=cluster.describe)
     cluster.dispatcher = cluster.run("dispatcher-again", dispatcher)

@@ -114,7 +114,14 @@ def test_bad_flags_are_exit_2(tmp_path: Path, flags: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("OCTASKLY_PORT", "none"), ("OCTASKLY_LEASE_S", "soon"), ("OCTASKLY_HEARTBEAT_S", "-3"), ("OCTASKLY_LOG", "loud")],
+    [
+        ("OCTASKLY_PORT", "none"),
+        ("OCTASKLY_LEASE_S", "soon"),
+        ("OCTASKLY_HEARTBEAT_S", "-3"),
+        ("OCTASKLY_LOG", "loud"),
+        ("OCTASKLY_DEFAULT_SANDBOX", "padded"),
+        ("OCTASKLY_LOCAL_MIN_SANDBOX", "Strict"),
+    ],
 )
 def test_bad_variables_are_exit_2(tmp_path: Path, variable: str, value: str) -> None:
     """A wrong environment variable is named like a wrong flag."""

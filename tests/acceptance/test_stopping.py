@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import signal
 import threading
-from pathlib import Path
 
 import httpx
 
 from tests.support.cluster import Cluster
-from tests.support.programs import free_port, process_exists
+from tests.support.programs import free_port, new_mark, process_exists, processes_with, sleepers, wake
 from tests.support.wait import wait_until
 
 
-def test_a_worker_told_to_stop_finishes_what_runs(cluster: Cluster, tmp_path: Path) -> None:
+def wait_asleep(cluster: Cluster, mark: str) -> None:
+    """Wait until a command has come to its `sleep`."""
+    wait_until(lambda: sleepers(mark), "the command runs", describe=cluster.describe)
+
+
+def test_a_worker_told_to_stop_finishes_what_runs(cluster: Cluster) -> None:
     """SIGTERM: no new task, the running one ends and is recorded, exit code 0."""
-    gate = tmp_path / "gate"
+    mark = new_mark()
     worker = cluster.start_worker("alpha", slots=1)
     cluster.wait_connected("alpha")
-    running = cluster.api.submit(f"while [ ! -e {gate} ]; do sleep 0.05; done; echo finished")
+    running = cluster.api.submit(f"sleep {mark}; echo finished")
     cluster.wait_status(running, "running")
+    wait_asleep(cluster, mark)
     worker.ask_to_stop()
     wait_until(lambda: "Draining" in worker.stderr, "the worker drains", describe=cluster.describe)
     waiting = cluster.api.submit("echo not here")
-    gate.touch()
+    wake(mark)
     assert worker.wait() == 0
     task = cluster.api.task(running)
     assert (task["status"], task["stdout"], task["attempt"]) == ("completed", "finished\n", 1)
@@ -31,19 +36,19 @@ def test_a_worker_told_to_stop_finishes_what_runs(cluster: Cluster, tmp_path: Pa
     assert cluster.rows("SELECT max(losses) FROM tasks") == [(0,)]
 
 
-def test_a_second_signal_ends_a_worker_at_once(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_second_signal_ends_a_worker_at_once(cluster: Cluster) -> None:
     """Two SIGTERMs: the command is killed, not waited for, and the task is queued again."""
-    pids = tmp_path / "pid"
+    mark = new_mark()
     worker = cluster.start_worker("alpha", slots=1)
     cluster.wait_connected("alpha")
-    task_id = cluster.api.submit(f"echo $$ > {pids}; sleep 300")
-    wait_until(lambda: pids.exists() and pids.read_text().strip(), "the command runs", describe=cluster.describe)
+    task_id = cluster.api.submit(f"sleep {mark}; echo over")
+    wait_asleep(cluster, mark)
     worker.ask_to_stop()
     wait_until(lambda: "Draining" in worker.stderr, "the worker drains", describe=cluster.describe)
     assert worker.is_running
     worker.ask_to_stop()
     worker.wait(10)
-    wait_until(lambda: not process_exists(int(pids.read_text())), "the command is gone", describe=cluster.describe)
+    wait_until(lambda: not processes_with(mark), "the command is gone", describe=cluster.describe)
     cluster.wait_status(task_id, "queued")
 
 
@@ -56,37 +61,40 @@ def test_the_dispatcher_ends_well_on_both_signals(new_cluster) -> None:
         assert dispatcher.wait(10) == 0
 
 
-def test_the_local_worker_ends_with_its_dispatcher(new_cluster, tmp_path: Path) -> None:
+def test_the_local_worker_ends_with_its_dispatcher(new_cluster) -> None:
     """Two signals end the dispatcher, its local worker and what runs there."""
     cluster = new_cluster()
     cluster.start_dispatcher("--with-worker")
-    pids = tmp_path / "pid"
-    cluster.api.submit(f"echo $$ > {pids}; sleep 300")
-    wait_until(lambda: pids.exists() and pids.read_text().strip(), "the command runs", describe=cluster.describe)
+    mark = new_mark()
+    cluster.api.submit(f"sleep {mark}; echo over")
+    wait_asleep(cluster, mark)
     assert cluster.dispatcher is not None
     cluster.dispatcher.ask_to_stop()
     wait_until(lambda: "Stopping" in cluster.dispatcher.stderr, "it drains", describe=cluster.describe)
     cluster.dispatcher.ask_to_stop()
     cluster.dispatcher.wait(30)
-    wait_until(lambda: not process_exists(int(pids.read_text())), "the command is gone", describe=cluster.describe)
+    wait_until(lambda: not processes_with(mark), "the command is gone", describe=cluster.describe)
 
 
-def test_a_local_worker_that_outlived_its_dispatcher_is_taken_over(new_cluster, tmp_path: Path) -> None:
+def test_a_local_worker_that_outlived_its_dispatcher_is_taken_over(new_cluster) -> None:
     """kill -9 of `--with-worker`: what runs there goes on under the next one, which ends the worker, too."""
-    gate, marks = tmp_path / "gate", tmp_path / "marks"
+    mark = new_mark()
     cluster = new_cluster()
     cluster.start_dispatcher("--with-worker")
-    running = cluster.api.submit(f"echo $PPID >> {marks}; while [ ! -e {gate} ]; do sleep 0.05; done; echo over")
+    running = cluster.api.submit(f"sleep {mark}; echo over")
     cluster.wait_status(running, "running")
+    wait_asleep(cluster, mark)
+    pids = processes_with(mark)
     assert cluster.dispatcher is not None
     cluster.dispatcher.kill()
     again = cluster.start_dispatcher("--with-worker")
     wait_until(lambda: "is taken over" in again.stderr, "the worker is found", describe=cluster.describe)
     wait_until(lambda: cluster.api.workers()[0]["is_connected"], "it is back", describe=cluster.describe)
-    gate.touch()
+    assert processes_with(mark) == pids
+    wake(mark)
     [task] = cluster.wait_ended(running)
     assert (task["status"], task["stdout"], task["attempt"]) == ("completed", "over\n", 1)
-    assert len(marks.read_text().split()) == 1
+    assert processes_with(mark) == []
     assert again.stop() == 0
     worker_pid = int((cluster.db_path.parent / "local-worker" / "lock").read_text())
     assert not process_exists(worker_pid)

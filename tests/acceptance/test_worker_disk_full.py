@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from tests.support.cluster import Cluster
-from tests.support.programs import Program
+from tests.support.programs import Program, new_mark, processes_with, sleepers, wake
 from tests.support.small_disk import SmallDisk
 from tests.support.wait import wait_until
 
 
 class SmallWorker:
-    """A worker whose state lies on the small disk, and a command there that waits for a gate."""
+    """A worker whose state lies on the small disk, and a command there that waits for a word."""
 
-    def __init__(self, cluster: Cluster, disk: SmallDisk, tmp_path: Path, *, reserve_mb: int) -> None:
+    def __init__(self, cluster: Cluster, disk: SmallDisk, *, reserve_mb: int) -> None:
         self.state = disk.folder / "state"
-        self.marks = tmp_path / "marks"
-        self._gate = tmp_path / "gate"
+        self._mark = new_mark()
         self._cluster = cluster
         self._flags = ("--state-dir", str(self.state), "--disk-reserve-mb", str(reserve_mb))
         self.program = self.start()
         cluster.wait_connected("small")
-        command = f"while [ ! -e {self._gate} ]; do sleep 0.05; done; echo x >> {self.marks}; echo over"
-        self.running = cluster.api.submit(command)
+        self.running = cluster.api.submit(f"sleep {self._mark}; echo over")
         cluster.wait_status(self.running, "running")
+        wait_until(lambda: sleepers(self._mark), "the command waits", describe=cluster.describe)
 
     def start(self) -> Program:
         """Start it, or start it again."""
@@ -32,13 +29,13 @@ class SmallWorker:
 
     def let_go(self) -> None:
         """Let the command end."""
-        self._gate.touch()
+        assert wake(self._mark) == 1
 
     def check_it_ran_once(self) -> None:
-        """The command is completed at its first attempt and ran once."""
+        """The command is completed at its first attempt and ran once: a second time it would sleep again."""
         [task] = self._cluster.wait_ended(self.running)
         assert (task["status"], task["stdout"], task["attempt"]) == ("completed", "over\n", 1)
-        assert self.marks.read_text() == "x\n"
+        assert processes_with(self._mark) == []
 
 
 def wait_worker(cluster: Cluster, name: str, status: str) -> dict:
@@ -51,11 +48,9 @@ def wait_worker(cluster: Cluster, name: str, status: str) -> dict:
     return wait_until(reached, f"{name} is {status}", describe=cluster.describe)
 
 
-def test_a_full_worker_takes_nothing_new_and_recovers_by_itself(
-    cluster: Cluster, disk: SmallDisk, tmp_path: Path
-) -> None:
+def test_a_full_worker_takes_nothing_new_and_recovers_by_itself(cluster: Cluster, disk: SmallDisk) -> None:
     """What runs goes on and is recorded; what waits says why; with room again it is taken without an operator."""
-    small = SmallWorker(cluster, disk, tmp_path, reserve_mb=4)
+    small = SmallWorker(cluster, disk, reserve_mb=4)
     disk.fill()
     paused = wait_worker(cluster, "small", "paused")
     assert "MB free in" in paused["pause_reason"]
@@ -75,11 +70,9 @@ def test_a_full_worker_takes_nothing_new_and_recovers_by_itself(
     assert events == ["worker_paused", "worker_unpaused"]
 
 
-def test_an_outcome_that_finds_no_room_is_delivered_all_the_same(
-    cluster: Cluster, disk: SmallDisk, tmp_path: Path
-) -> None:
+def test_an_outcome_that_finds_no_room_is_delivered_all_the_same(cluster: Cluster, disk: SmallDisk) -> None:
     """No dispatcher and a full disk at once: the outcome waits in memory, and counts once when one is back."""
-    small = SmallWorker(cluster, disk, tmp_path, reserve_mb=0)
+    small = SmallWorker(cluster, disk, reserve_mb=0)
     assert cluster.dispatcher is not None
     cluster.dispatcher.kill()
     disk.fill()
@@ -93,11 +86,9 @@ def test_an_outcome_that_finds_no_room_is_delivered_all_the_same(
     assert small.program.stderr.count("No new tasks for now") == 1
 
 
-def test_a_worker_starts_on_a_full_disk_with_what_it_has_spooled(
-    cluster: Cluster, disk: SmallDisk, tmp_path: Path
-) -> None:
+def test_a_worker_starts_on_a_full_disk_with_what_it_has_spooled(cluster: Cluster, disk: SmallDisk) -> None:
     """kill -9 while an outcome is spooled and the disk full: the next start delivers it and runs nothing again."""
-    small = SmallWorker(cluster, disk, tmp_path, reserve_mb=4)
+    small = SmallWorker(cluster, disk, reserve_mb=4)
     assert cluster.dispatcher is not None
     cluster.dispatcher.kill()
     small.let_go()

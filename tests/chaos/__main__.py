@@ -35,6 +35,8 @@ def main() -> int:
     seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
     chosen = [scenario for scenario in SCENARIOS if not options.scenario or scenario.name in options.scenario]
     base = Path(tempfile.mkdtemp(prefix="octaskly-chaos-"))
+    # Commands of root's workers are other users, and leave lines below it.
+    base.chmod(0o711)
     say(f"chaos: seed {seed}, {len(chosen)} scenarios, {'short' if options.short else 'long'} form, in {base}")
 
     began = time.monotonic()

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tests.chaos.field import Field
+from tests.chaos.load import LEAVES_LINE
+from tests.support.programs import processes_with
 
 SHOWN = 5
 _EXCEPTION = re.compile(r"\s*[\w.]+(Error|Exception|Aborted|Lost|Unavailable|Timeout)\b[^()]*$")
@@ -99,10 +101,11 @@ def _check_lines(scene: Field, findings: Findings, names: dict[str, str], given_
     lines = Counter(text.splitlines())
     findings.executions = lines.total()
     findings.re_executions = sum(count - 1 for count in lines.values())
-    findings.must_be_empty(set(lines) - set(names.values()), "lines are of no task")
-    findings.must_be_empty((name for name in names.values() if not lines[name]), "tasks completed and never ran")
+    telling = {task_id: name for task_id, name in names.items() if name.startswith(LEAVES_LINE)}
+    findings.must_be_empty(set(lines) - set(telling.values()), "lines are of no task")
+    findings.must_be_empty((name for name in telling.values() if not lines[name]), "tasks completed and never ran")
     findings.must_be_empty(
-        (name for task_id, name in names.items() if lines[name] - 1 > given_up[task_id]),
+        (name for task_id, name in telling.items() if lines[name] - 1 > given_up[task_id]),
         "tasks ran more often than the attempts on record say",
     )
 
@@ -131,6 +134,8 @@ def _check_what_is_left(scene: Field, findings: Findings) -> None:
     if verified.returncode != 0:
         findings.broken.append(f"auditverify ended with {verified.returncode}: {verified.stdout}{verified.stderr}")
     findings.must_be_empty(scene.folder.glob("state-*/spool/*"), "outcomes wait on disks of workers")
+    findings.must_be_empty(scene.folder.glob("state-*/work/*"), "folders of attempts are left")
+    findings.must_be_empty(processes_with(scene.ledger.mark), "processes of commands are left")
 
 
 def _check_logs(scene: Field, findings: Findings) -> None:

@@ -17,7 +17,8 @@ from tests.chaos.load import Client, Ledger, Load, Pace
 from tests.support.api import Api
 from tests.support.cluster import ADMIN_PASSWORD, Cluster
 from tests.support.netns import Machine
-from tests.support.programs import Program
+from tests.support.open_folder import open_file
+from tests.support.programs import Program, new_mark
 from tests.support.wait import wait_until
 
 APPROVE_EVERY_S = 0.3
@@ -65,7 +66,7 @@ class Field(Cluster):
         self.notes: list[str] = []
         self.ballast = 0
         """Queued tasks that no worker can take, put there by the scenario."""
-        self.ledger = Ledger(folder / "lines")
+        self.ledger = Ledger(open_file(folder, "lines"), new_mark())
         self.bind = "127.0.0.1"
         self.cable: Any = None
         """Laid by scenarios that have one."""
@@ -140,7 +141,8 @@ class Field(Cluster):
         post = self._posts[name]
         self._crash_at = crash_at
         self._prefix = post.machine.command() if post.machine else ()
-        return self.start_worker(name, *post.flags, slots=post.slots)
+        # Those that leave lines do so on the host, as only commands below strict can.
+        return self.start_worker(name, "--min-sandbox", "basic", *post.flags, slots=post.slots)
 
     def kill(self, program: Program) -> None:
         """Kill -9."""

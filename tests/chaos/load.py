@@ -19,6 +19,10 @@ REQUEST_TIMEOUT_S = 10.0
 RETRY_S = 0.1
 PATIENCE_S = 120.0
 """How long one request is repeated before the load gives up and the scenario fails."""
+SILENT = 0.4
+"""The share of a load that runs as users' tasks do; the others tell us how often they ran."""
+LEAVES_LINE = "t"
+"""How the names of tasks begin that do."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,10 @@ class Pace:
 class Ledger:
     """What was asked for, and what of it was answered with a yes."""
 
-    def __init__(self, lines: Path) -> None:
+    def __init__(self, lines: Path, mark: str) -> None:
         self.lines = lines
+        self.mark = mark
+        """Stands in the command line of every shell, by which one that was left behind is found."""
         self.asked: list[str] = []
         self.acknowledged: dict[str, str] = {}
         self.repeats = 0
@@ -45,15 +51,23 @@ class Ledger:
 
     def new_task(self, before_s: float = 0.0, after_s: float = 0.0) -> dict[str, Any]:
         """Return a task that appends its name to the file: one small write, which no other can come between."""
-        with self._lock:
-            name = f"t{len(self.asked):06}"
-            self.asked.append(name)
+        name = self._new_name(LEAVES_LINE)
         parts = [f"echo {name} >> {self.lines}"]
         if before_s:
             parts.insert(0, f"sleep {before_s:.2f}")
         if after_s:
             parts.append(f"sleep {after_s:.2f}")
-        return {"name": name, "command": "; ".join(parts)}
+        return {"name": name, "command": "; ".join([*parts, f": {self.mark}"]), "sandbox": "basic"}
+
+    def new_silent_task(self, sleep_s: float = 0.0) -> dict[str, Any]:
+        """Return a task at the usual level, where no command can leave a line for us."""
+        return {"name": self._new_name("s"), "command": f"sleep {sleep_s:.2f}; : {self.mark}"}
+
+    def _new_name(self, letter: str) -> str:
+        with self._lock:
+            name = f"{letter}{len(self.asked):06}"
+            self.asked.append(name)
+        return name
 
 
 class Client:
@@ -145,8 +159,11 @@ class Load(threading.Thread):
             self.join(REQUEST_TIMEOUT_S + RETRY_S)
 
     def _one(self) -> dict[str, Any]:
+        is_silent = self._random.random() < SILENT
         if self._random.random() >= self._pace.sleepers:
-            return self._ledger.new_task()
+            return self._ledger.new_silent_task() if is_silent else self._ledger.new_task()
         sleep_s = self._random.uniform(0.1, self._pace.longest_sleep_s)
+        if is_silent:
+            return self._ledger.new_silent_task(sleep_s)
         # Half of them leave their line first: if they are killed, the line tells that they ran.
         return self._ledger.new_task(after_s=sleep_s) if self._random.random() < 0.5 else self._ledger.new_task(sleep_s)

@@ -14,7 +14,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
 import pytest
 
 from octaskly_wire import auth, identity, tls
@@ -52,8 +51,11 @@ from octaskly_wire.vocabulary import (
     RejectionReason,
     SandboxLevel,
 )
+from tests.support import levels
+from tests.support.programs import new_mark, processes_with, sleepers, wake
 from worker_node import node
 from worker_node.config import Address, WorkerConfig
+from worker_node.sandbox.probe import prove_levels
 from worker_node.shell.joiner import CannotJoin, Joiner, first_success
 from worker_node.shell.keyfile import StateFolder
 
@@ -239,7 +241,7 @@ def test_a_new_worker_enrols_registers_and_runs_a_command(tmp_path, codec):
         session = await dispatcher.sessions.get()
         register = await session.next(Register)
         assert (register.name, register.slots, register.held) == ("worker", 4, [])
-        assert [proof.level for proof in register.levels] == [SandboxLevel.NONE, SandboxLevel.BASIC]
+        assert {proof.level for proof in register.levels} == levels.proven()
         session.send(assignment("t1.1", "echo hello world; echo oops >&2; exit 3"))
         assert (await session.next(AttemptStarted)).attempt_id == "t1.1"
         finished = await session.next(AttemptFinished)
@@ -393,13 +395,12 @@ def test_a_running_command_survives_a_lost_link(tmp_path):
     async def scene(dispatcher, worker):
         session = await dispatcher.sessions.get()
         await session.next(Register)
-        go_on = tmp_path / "go-on"
-        session.send(
-            assignment("t1.1", "echo early"),
-            assignment("t2.1", f"while ! [ -e {go_on} ]; do sleep 0.05; done; echo late"),
-        )
+        mark = new_mark()
+        session.send(assignment("t1.1", "echo early"), assignment("t2.1", f"sleep {mark}; echo late"))
         started = {(await session.next(AttemptStarted | AttemptFinished)).attempt_id for _ in range(3)}
         assert started == {"t1.1", "t2.1"}
+        while not sleepers(mark):
+            await asyncio.sleep(0.01)
         session.writer.transport.abort()
         session = await dispatcher.sessions.get()
         register = await session.next(Register)
@@ -407,7 +408,7 @@ def test_a_running_command_survives_a_lost_link(tmp_path):
         assert held == {"t1.1": HeldPhase.FINISHED, "t2.1": HeldPhase.RUNNING}
         assert (await session.next(AttemptFinished)).report.stdout.data == b"early\n"
         session.send(AcknowledgeOutcome("t1.1"))
-        go_on.touch()
+        assert wake(mark) == 1
         finished = await session.next(AttemptFinished)
         assert (finished.attempt_id, finished.report.stdout.data) == ("t2.1", b"late\n")
         session.send(AcknowledgeOutcome("t2.1"))
@@ -455,18 +456,42 @@ def test_much_output_goes_ahead_in_chunks(tmp_path):
     assert run_scene(scene, tmp_path) == 0
 
 
-def test_a_level_that_is_not_proven_is_handed_back(tmp_path):
-    """A strict task never runs on a worker that cannot keep the promise."""
+def test_a_level_that_is_not_proven_is_handed_back(tmp_path, monkeypatch):
+    """A strict task never runs on a worker that cannot keep the promise, and the reason is known beforehand."""
+
+    async def prove_little(*arguments):
+        return [
+            replace(report, is_proven=False, why_not="no luck") if report.level is SandboxLevel.STRICT else report
+            for report in await prove_levels(*arguments)
+        ]
 
     async def scene(dispatcher, worker):
         session = await dispatcher.sessions.get()
-        await session.next(Register)
-        session.send(assignment("t1.1", "touch ran", sandbox=SandboxLevel.STRICT))
+        register = await session.next(Register)
+        [unproven] = [other for other in register.unproven if other.level is SandboxLevel.STRICT]
+        assert (unproven.reason, unproven.is_below_floor) == ("no luck", False)
+        session.send(assignment("t1.1", "echo ran", sandbox=SandboxLevel.STRICT))
         rejected = await session.next(AttemptRejected)
         assert rejected.reason is RejectionReason.SANDBOX_UNAVAILABLE
         worker.node.stop()
 
+    monkeypatch.setattr(node, "prove_levels", prove_little)
     assert run_scene(scene, tmp_path) == 0
+
+
+def test_a_level_below_the_floor_is_handed_back(tmp_path):
+    """What the owner does not want is not offered, and not run when it comes all the same."""
+
+    async def scene(dispatcher, worker):
+        session = await dispatcher.sessions.get()
+        below = {other.level for other in (await session.next(Register)).unproven if other.is_below_floor}
+        assert below == {SandboxLevel.NONE, SandboxLevel.BASIC}
+        session.send(assignment("t1.1", "echo ran", sandbox=SandboxLevel.BASIC))
+        rejected = await session.next(AttemptRejected)
+        assert rejected.reason is RejectionReason.SANDBOX_UNAVAILABLE
+        worker.node.stop()
+
+    assert run_scene(scene, tmp_path, min_sandbox=SandboxLevel.STRICT) == 0
 
 
 def test_a_drain_that_takes_too_long_kills_and_says_so(tmp_path):
@@ -529,14 +554,16 @@ def test_the_program_drains_on_the_first_signal_and_logs_no_secret(tmp_path):
             process = await _start_program(dispatcher, tmp_path)
             session = await dispatcher.sessions.get()
             await session.next(Register)
-            go_on = tmp_path / "go-on"
-            session.send(assignment("t1.1", f"while ! [ -e {go_on} ]; do sleep 0.05; done; echo done"))
+            mark = new_mark()
+            session.send(assignment("t1.1", f"sleep {mark}; echo done"))
             await session.next(AttemptStarted)
+            while not sleepers(mark):
+                await asyncio.sleep(0.01)
             process.send_signal(signal.SIGTERM)
             await session.next(DrainStarted)
             session.send(assignment("t2.1", "true"))
             assert (await session.next(AttemptRejected)).reason is RejectionReason.DRAINING
-            go_on.touch()
+            assert wake(mark) == 1
             assert (await session.next(AttemptFinished)).report.exit_code == 0
             session.send(AcknowledgeOutcome("t1.1"))
             _, log = await process.communicate()
@@ -556,18 +583,17 @@ def test_the_second_signal_kills_at_once(tmp_path):
             process = await _start_program(dispatcher, tmp_path)
             session = await dispatcher.sessions.get()
             await session.next(Register)
-            session.send(
-                assignment("t1.1", f"echo $$ >{tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; sleep 300")
-            )
+            mark = new_mark()
+            session.send(assignment("t1.1", f"sleep {mark} & setsid sleep {mark} & wait"))
             await session.next(AttemptStarted)
-            while not (tmp_path / "pid").exists():
+            while len(processes_with(mark)) < 3:
                 await asyncio.sleep(0.01)
             process.send_signal(signal.SIGINT)
             await session.next(DrainStarted)
             process.send_signal(signal.SIGINT)
             _, log = await process.communicate()
             assert process.returncode == 1, log.decode()
-            assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+            assert processes_with(mark) == []
 
     asyncio.run(main())
 

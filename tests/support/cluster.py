@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from octaskly_wire.vocabulary import SandboxLevel
+from tests.support import levels
 from tests.support.api import ENDED, Api
 from tests.support.programs import Program, clean_environment, free_port, manage
 from tests.support.wait import wait_until
@@ -18,6 +21,18 @@ ADMIN_PASSWORD = "correct horse battery staple"
 START_TIMEOUT_S = 45.0
 FAST_LEASES = {"OCTASKLY_HEARTBEAT_S": "0.3", "OCTASKLY_LEASE_S": "2", "OCTASKLY_RECONNECT_GRACE_S": "3"}
 """The same rules at a tenth of the time."""
+
+
+def usual_levels() -> dict[str, str]:
+    """Return nothing where the defaults do; elsewhere what a user of such a machine is told to set."""
+    if levels.usual() is SandboxLevel.STRICT:
+        return {}
+    return {"OCTASKLY_DEFAULT_SANDBOX": levels.usual(), "OCTASKLY_LOCAL_MIN_SANDBOX": levels.usual()}
+
+
+def usual_floor() -> list[str]:
+    """Return the same as flags of a worker."""
+    return [] if levels.usual() is SandboxLevel.STRICT else ["--min-sandbox", levels.usual()]
 
 
 class Cluster:
@@ -35,6 +50,7 @@ class Cluster:
                 "OCTASKLY_DB_PATH": str(self.db_path),
                 "OCTASKLY_ADMIN_PASSWORD": ADMIN_PASSWORD,
                 "OCTASKLY_LOG": "debug,django=info",
+                **usual_levels(),
                 **FAST_LEASES,
                 **variables,
             },
@@ -50,10 +66,13 @@ class Cluster:
 
     # Programs
 
-    def start_dispatcher(self, *flags: str, wait: bool = True) -> Program:
-        """Start `rundispatcher` on this cluster's ports and wait until /health answers."""
+    def start_dispatcher(self, *flags: str, wait: bool = True, inside: Sequence[str] = ()) -> Program:
+        """Start `rundispatcher` on this cluster's ports and wait until /health answers.
+
+        `inside` is a program that starts it in surroundings of its own, as `unshare` does.
+        """
         self._starts += 1
-        command = [sys.executable, "manage.py", "rundispatcher", "--port", str(self.port)]
+        command = [*inside, sys.executable, "manage.py", "rundispatcher", "--port", str(self.port)]
         command += ["--api-port", str(self.api_port), "--bind", "127.0.0.1", "--no-mdns", *flags]
         self.dispatcher = self.run(f"dispatcher-{self._starts}", command)
         if wait:
@@ -62,12 +81,14 @@ class Cluster:
             self.secrets |= {self.api.refresh_token, self.api.http.headers["Authorization"].partition(" ")[2]}
         return self.dispatcher
 
-    def start_worker(self, name: str, *flags: str, slots: int = 4, token: str | None = None) -> Program:
-        """Start a worker; a token (made here unless given) joins it the first time."""
+    def start_worker(
+        self, name: str, *flags: str, slots: int = 4, token: str | None = None, inside: Sequence[str] = ()
+    ) -> Program:
+        """Start a worker; a token (made here unless given) joins it the first time; `inside` as above."""
         self._starts += 1
         state = self.state_dir(name)
-        command = [sys.executable, "-m", "worker_node", "--dispatcher-addr", f"127.0.0.1:{self.port}"]
-        command += ["--name", name, "--max-jobs", str(slots), "--state-dir", str(state), "--min-sandbox", "basic"]
+        command = [*inside, sys.executable, "-m", "worker_node", "--dispatcher-addr", f"127.0.0.1:{self.port}"]
+        command += ["--name", name, "--max-jobs", str(slots), "--state-dir", str(state), *usual_floor()]
         if not state.exists():
             command += ["--join-token", token or self.join_token()]
         worker = self.run(f"{name}-{self._starts}", [*command, *flags])

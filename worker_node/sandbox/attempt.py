@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 SWEEP_EVERY_S: Final = 0.005
 POLL_LIMITS_EVERY_S: Final = 0.1
+SOONEST_S: Final = 0.02
+FASTEST_BYTES_A_S: Final = 4e9
+"""How fast a few processes take memory on an ordinary machine."""
 GLANCE_EVERY_S: Final = 0.025
 """Between cheap looks at how fast the disk fills: a fast one takes 300 MB in a tenth of a second."""
 UNKILLABLE_AFTER_S: Final = 10.0
@@ -69,16 +72,11 @@ class Attempt:
 
     def start(self, plan_fd: int, stdout: int, stderr: int, sandbox: Sandbox | None) -> None:
         """Start the command; raise OSError or SandboxFailed, and then it did not run."""
-        if self._uid is not None:
-            os.chown(self.plan["workspace"], self._uid, self._uid, follow_symlinks=False)
-            for fd in (stdout, stderr):
-                os.fchown(fd, self._uid, self._uid)  # to be opened again as /dev/stdout and /dev/stderr
+        self._prepare_workspace(stdout, stderr)
         if self.plan["group_bytes"]:
             if self._group is None:
                 raise SandboxFailed("memory group: there is none")
             self._group.begin(self.plan["group_bytes"])
-        if "disk_bytes" in self.plan["polled"]:
-            self._meter = DiskMeter(self.plan["workspace"])
         self.sandbox = sandbox
         if sandbox is not None:
             sandbox.start(plan_fd, stdout, stderr)
@@ -91,6 +89,18 @@ class Attempt:
         self._started_at = now()
         self._poll_at = self._started_at + POLL_LIMITS_EVERY_S
         self._glance_at = self._started_at + GLANCE_EVERY_S
+
+    def _prepare_workspace(self, stdout: int, stderr: int) -> None:
+        """Hand the folder and the pipes to the command's user; see how much the folder takes."""
+        try:
+            if self._uid is not None:
+                os.chown(self.plan["workspace"], self._uid, self._uid, follow_symlinks=False)
+                for fd in (stdout, stderr):
+                    os.fchown(fd, self._uid, self._uid)  # to be opened again as /dev/stdout and /dev/stderr
+            if "disk_bytes" in self.plan["polled"]:
+                self._meter = DiskMeter(self.plan["workspace"])
+        except OSError as error:
+            raise SandboxFailed(f"working folder: {error}") from error
 
     # --- the watch ---------------------------------------------------------------------------------
 
@@ -148,8 +158,7 @@ class Attempt:
         elif moment >= deadline:
             self._terminate("timed_out")
         elif self._kill_at is None and moment >= self._poll_at:
-            self._check_limits()
-            self._poll_at = now() + POLL_LIMITS_EVERY_S
+            self._poll_at = now() + self._check_limits()
         elif self._kill_at is None and self._meter is not None and moment >= self._glance_at:
             self._glance_at_disk(self._meter)
             self._glance_at = now() + GLANCE_EVERY_S
@@ -204,24 +213,29 @@ class Attempt:
             found += proc_tree.descendants(pid)
         return found
 
-    def _check_limits(self) -> None:
-        """End the attempt if it is over a limit; at once, where going on would harm others."""
+    def _check_limits(self) -> float:
+        """End the attempt if it is over a limit, at once where going on would harm others.
+
+        Return the seconds until the next look: fewer, the less memory is left to be taken meanwhile.
+        """
         limits = self.plan["polled"]
         use = proc_tree.use_of(self._pids())
         if self._group is not None and self._group.has_killed():
             self.kill("memory_limit", self._over_memory())
-        elif len(use.pids) > limits["processes"]:
+        if len(use.pids) > limits["processes"]:
             self.kill("process_limit", f"more than {limits['processes']} processes")
-        elif use.rss_bytes > limits.get("memory_bytes", float("inf")):
-            # Shared pages count in every process of the tree; only the exact figure may kill.
-            exact = proc_tree.shared_out_bytes(use.pids)
-            if exact > limits["memory_bytes"]:
-                detail = f"{exact >> 20} MiB used, {limits['memory_bytes'] >> 20} MiB allowed"
-                self.kill("memory_limit", detail)
-        elif (seconds := use.cpu_seconds + self._buried_cpu_seconds()) > limits.get("cpu_seconds", float("inf")):
+        seconds = use.cpu_seconds + self._buried_cpu_seconds()
+        if seconds > limits.get("cpu_seconds", float("inf")):
             self._terminate("cpu_limit", f"{seconds:.1f} s of processor time used")
-        elif self._meter is not None and self._meter.advance(use.pids) > limits["disk_bytes"]:
+        if self._meter is not None and self._meter.advance(use.pids) > limits["disk_bytes"]:
             self._kill_for_disk(self._meter)
+        if "memory_bytes" not in limits:
+            return POLL_LIMITS_EVERY_S
+        left_bytes: int = limits["memory_bytes"] - use.rss_bytes
+        # Shared pages count in every process of the tree; only the exact figure may kill.
+        if left_bytes < 0 and (exact := proc_tree.shared_out_bytes(use.pids)) > limits["memory_bytes"]:
+            self.kill("memory_limit", f"{exact >> 20} MiB used, {limits['memory_bytes'] >> 20} MiB allowed")
+        return max(SOONEST_S, min(POLL_LIMITS_EVERY_S, left_bytes / FASTEST_BYTES_A_S))
 
     def _glance_at_disk(self, meter: DiskMeter) -> None:
         allowed = self.plan["polled"]["disk_bytes"]

@@ -78,10 +78,13 @@ class Sandbox:
         if uid is not None:
             try:
                 _map_user(str(self.first_pid), uid, uid)
-                self.channel.send(b"mapped", socket.MSG_NOSIGNAL)
             except OSError as error:
                 self.discard()
                 raise SandboxFailed(f"user map: {error}") from error
+            try:
+                self.channel.send(b"mapped", socket.MSG_NOSIGNAL)
+            except OSError:
+                return  # it has failed already, and said why
 
     @property
     def is_fresh(self) -> bool:

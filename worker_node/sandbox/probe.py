@@ -64,6 +64,8 @@ class LevelReport:
     backend: str = ""
     gaps: list[str] = field(default_factory=list)
     why_not: str = ""
+    is_passing: bool = False
+    """Not proven for want of room to try, which may come back."""
 
     def proof(self) -> LevelProof:
         """Return the report as it travels in Register."""
@@ -77,9 +79,12 @@ def backend_here() -> Backend:
     return Backend.WINDOWS if sys.platform == "win32" else Backend.POSIX
 
 
-async def prove_levels(host: Host, workspaces: Workspaces) -> list[LevelReport]:
-    """Run canaries at each level and report every level, weakest first."""
-    return [await _prove(level, host, workspaces) for level in SandboxLevel]
+async def prove_levels(host: Host, workspaces: Workspaces, *, allows_network: bool = True) -> list[LevelReport]:
+    """Run canaries at each level and report every level, weakest first.
+
+    `allows_network` is whether tasks may have the network here, which opens a gap.
+    """
+    return [await _prove(level, host, workspaces, allows_network=allows_network) for level in SandboxLevel]
 
 
 def table(reports: Sequence[LevelReport]) -> str:
@@ -112,22 +117,25 @@ def why_not_tried(level: SandboxLevel) -> str:
     return "needs namespaces and system call filters, which only Linux has"
 
 
-async def _prove(level: SandboxLevel, host: Host, workspaces: Workspaces) -> LevelReport:
+async def _prove(level: SandboxLevel, host: Host, workspaces: Workspaces, *, allows_network: bool) -> LevelReport:
     backend = backend_for(level, host)
     if backend is None:
         return LevelReport(level, is_proven=False, why_not=why_not_tried(level))
     try:
         folder = workspaces.create(f"probe-{level}")
     except OSError as error:
-        return LevelReport(level, is_proven=False, why_not=f"no working folder: {error}")
+        return LevelReport(level, is_proven=False, why_not=f"no working folder: {error}", is_passing=True)
     try:
         failures = await _failures(level, backend, host, workspaces.root, folder)
+    except OSError as error:
+        return LevelReport(level, is_proven=False, why_not=f"cannot be tried: {error}", is_passing=True)
     finally:
         await asyncio.to_thread(workspaces.wipe, folder)
     if failures:
         hint = forbidden_namespaces() if backend in _NEED_NAMESPACES else ""
         return LevelReport(level, is_proven=False, why_not="; ".join(failures) + hint)
-    return LevelReport(level, is_proven=True, backend=backend, gaps=gaps_of(level, backend, host.facts))
+    gaps = gaps_of(level, backend, host.facts, allows_network=allows_network)
+    return LevelReport(level, is_proven=True, backend=backend, gaps=gaps)
 
 
 def forbidden_namespaces(settings: Path = Path("/proc/sys")) -> str:
@@ -180,7 +188,7 @@ class Bait:
 
     def __enter__(self) -> Self:
         """Lay it out."""
-        self._secret.write_text(CANARY)
+        self._secret.touch(mode=0o600)  # empty: there may be no room for more
         tcp, abstract = self._listeners
         tcp.bind(("127.0.0.1", 0))
         abstract.bind("\0" + self._abstract)

@@ -15,7 +15,7 @@ from worker_node.sandbox.workspace import Workspaces
 logger = logging.getLogger(__name__)
 
 RETRY_EVERY_S: Final = 60.0
-"""Between proofs while a level is missing that could be proven at start."""
+"""Between proofs while a level is missing that was proven at start, or could not be tried then."""
 
 
 class LevelKeeper:
@@ -28,14 +28,17 @@ class LevelKeeper:
         reports: Sequence[LevelReport],
         on_change: Callable[[Sequence[LevelReport]], None],
         retry_every_s: float = RETRY_EVERY_S,
+        *,
+        allows_network: bool = True,
     ) -> None:
         """Start from the proofs that were made when the worker started."""
+        self._allows_network = allows_network
         self.reports = reports
         self._host = host
         self._workspaces = workspaces
         self._on_change = on_change
         self._retry_every_s = retry_every_s
-        self._at_start = _proven(reports)
+        self._wanted = _proven(reports) | {report.level for report in reports if report.is_passing}
         self._is_in_doubt = asyncio.Event()
 
     def doubt(self) -> None:
@@ -45,7 +48,7 @@ class LevelKeeper:
     async def run(self) -> None:
         """Prove when in doubt, for as long as the worker runs."""
         while True:
-            is_complete = _proven(self.reports) >= self._at_start
+            is_complete = _proven(self.reports) >= self._wanted
             try:
                 async with asyncio.timeout(None if is_complete else self._retry_every_s):
                     await self._is_in_doubt.wait()
@@ -56,7 +59,7 @@ class LevelKeeper:
 
     async def _prove(self) -> None:
         before = _proven(self.reports)
-        self.reports = await prove_levels(self._host, self._workspaces)
+        self.reports = await prove_levels(self._host, self._workspaces, allows_network=self._allows_network)
         if _proven(self.reports) == before:
             return
         for report in self.reports:

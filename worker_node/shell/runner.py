@@ -80,7 +80,7 @@ class Runner:
     ) -> None:
         filled_a_file = False
         try:
-            if end and end.exit_code == SHELL_SIGNAL_BASE + SIGXFSZ:
+            if end and end.exit_code == SHELL_SIGNAL_BASE + SIGXFSZ and "file_bytes" in plan.rlimits:
                 filled_a_file = await asyncio.to_thread(has_file_of, folder, plan.rlimits["file_bytes"])
             if not self.workspaces.remove_if_empty(folder):
                 await asyncio.to_thread(self.workspaces.wipe, folder)

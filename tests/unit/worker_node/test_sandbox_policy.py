@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,8 @@ from octaskly_wire.messages import AssignAttempt, Limits
 from octaskly_wire.vocabulary import Enforcement, FailureReason, SandboxLevel
 from worker_node.sandbox.environment import task_environment
 from worker_node.sandbox.host import CommandEnd, EndCause, report_of
-from worker_node.sandbox.policy import Backend, plan_attempt
+from worker_node.sandbox.limits import NO_SETTINGS, LimitSettings
+from worker_node.sandbox.policy import Backend, HostFacts, SandboxPlan, SandboxSpec, plan_attempt
 
 WORKER_ENV = {
     "PATH": "/usr/bin",
@@ -23,10 +25,34 @@ WORKER_ENV = {
     "octaskly_sneaky": "t",
 }
 
+NONE, BASIC, STRICT, VERY_STRICT = SandboxLevel
+KERNEL, POLLED = Enforcement.KERNEL, Enforcement.POLLED
 
-def assignment(level: SandboxLevel = SandboxLevel.BASIC, **changes) -> AssignAttempt:
+BARE = HostFacts()
+"""An ordinary user's worker on a kernel without Landlock, with no control group of its own."""
+RICH = HostFacts(has_memory_group=True, has_own_users=True, landlock_abi=7)
+"""Root's worker on a new kernel."""
+
+BACKENDS = {
+    NONE: Backend.SPAWNER,
+    BASIC: Backend.SPAWNER,
+    STRICT: Backend.NAMESPACES,
+    VERY_STRICT: Backend.NAMESPACES_AND_LANDLOCK,
+}
+MIB = 1 << 20
+
+
+def assignment(level: SandboxLevel = BASIC, **changes) -> AssignAttempt:
     """Return the third attempt of a task."""
-    return AssignAttempt("task.3", "task", "true", 10, level, allows_network=False, **changes)
+    fields = {"allows_network": False, **changes}
+    return AssignAttempt("task.3", "task", "true", 10, level, **fields)
+
+
+def plan_for(
+    level: SandboxLevel = BASIC, facts: HostFacts = BARE, settings: LimitSettings = NO_SETTINGS, **changes
+) -> SandboxPlan:
+    """Return the plan of an attempt at a level."""
+    return plan_attempt(assignment(level, **changes), BACKENDS[level], "/w", WORKER_ENV, facts, settings)
 
 
 def test_basic_denies_by_default():
@@ -46,13 +72,13 @@ def test_basic_denies_by_default():
 
 def test_none_passes_all_but_ours():
     """The worker's environment is the task's, without OCTASKLY_* in any spelling."""
-    env = task_environment(assignment(SandboxLevel.NONE), "/w", WORKER_ENV)
+    env = task_environment(assignment(NONE), "/w", WORKER_ENV)
     assert env["AWS_SECRET"] == "s"
     assert env["HOME"] == "/home/owner"
     assert {name for name in env if name.upper().startswith("OCTASKLY_")} == {"OCTASKLY_TASK_ID", "OCTASKLY_ATTEMPT"}
 
 
-@pytest.mark.parametrize("level", [SandboxLevel.NONE, SandboxLevel.BASIC])
+@pytest.mark.parametrize("level", [NONE, BASIC, STRICT])
 def test_the_tasks_own_variables_win_but_cannot_pose_as_ours(level):
     """A task may set PATH and HOME, never OCTASKLY_*."""
     wishes = {"PATH": "/opt", "HOME": "/h", "OCTASKLY_TASK_ID": "forged", "OCTASKLY_URL": "x"}
@@ -66,36 +92,190 @@ def test_a_worker_without_path_still_gives_one():
     assert "/bin" in task_environment(assignment(), "/w", {})["PATH"]
 
 
-def test_defaults_are_a_gibibyte_each_and_no_processor_limit():
-    """What the task does not ask for is limited all the same."""
-    plan = plan_attempt(assignment(), Backend.SPAWNER, "/w", {})
-    assert plan.rlimits == {"core": 0, "open_files": 1024, "file_bytes": 1 << 30, "data_bytes": 1 << 30}
-    assert plan.polled == {"memory_bytes": 1 << 30, "disk_bytes": 1 << 30, "processes": 256}
+def test_very_strict_shows_three_variables_and_what_the_task_wishes():
+    """Nothing of the worker passes, and nobody is told what the task is called."""
+    three = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "TMPDIR": "/tmp"}
+    assert plan_for(VERY_STRICT).env == three
+    wishes = {"MINE": "1", "PATH": "/opt", "OCTASKLY_TASK_ID": "forged"}
+    assert plan_for(VERY_STRICT, env=wishes).env == {**three, "MINE": "1", "PATH": "/opt"}
+
+
+def test_home_is_where_the_command_sees_its_workspace():
+    """A sandbox of namespaces has it at /tmp; below that it is the folder itself."""
+    homes = {level: plan_for(level).env["HOME"] for level in SandboxLevel}
+    assert homes == {NONE: "/home/owner", BASIC: "/w", STRICT: "/tmp", VERY_STRICT: "/tmp"}
+
+
+# --- limits ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("level", "facts", "rlimits", "polled", "group_bytes"),
+    [
+        (
+            BASIC,
+            BARE,
+            {"core": 0, "open_files": 1024, "file_bytes": 1024 * MIB, "data_bytes": 1024 * MIB},
+            {"memory_bytes": 1024 * MIB, "disk_bytes": 1024 * MIB, "processes": 256},
+            0,
+        ),
+        (
+            # One process more than allowed, so that the poll sees that the limit was met.
+            BASIC,
+            RICH,
+            {"core": 0, "open_files": 1024, "file_bytes": 1024 * MIB, "processes": 257},
+            {"disk_bytes": 1024 * MIB, "processes": 256},
+            1024 * MIB,
+        ),
+        (
+            # And one for the sandbox's first process.
+            STRICT,
+            BARE,
+            {"core": 0, "open_files": 1024, "file_bytes": 1024 * MIB, "data_bytes": 1024 * MIB, "processes": 258},
+            {"memory_bytes": 1024 * MIB, "disk_bytes": 1024 * MIB, "processes": 256},
+            0,
+        ),
+        (
+            STRICT,
+            RICH,
+            {"core": 0, "open_files": 1024, "file_bytes": 1024 * MIB, "processes": 258},
+            {"disk_bytes": 1024 * MIB, "processes": 256},
+            1024 * MIB,
+        ),
+        (
+            # The disk is a file system in memory: it needs no poll.
+            VERY_STRICT,
+            RICH,
+            {"core": 0, "open_files": 1024, "file_bytes": 256 * MIB, "processes": 66},
+            {"processes": 64},
+            1024 * MIB,
+        ),
+    ],
+    ids=["basic", "basic as root", "strict", "strict as root", "very_strict as root"],
+)
+def test_what_a_task_does_not_ask_for_is_limited_all_the_same(level, facts, rlimits, polled, group_bytes):
+    """Each limit is with whom it can be: the kernel for one process or for all, or the poll."""
+    plan = plan_for(level, facts)
+    assert (plan.rlimits, plan.polled, plan.group_bytes) == (rlimits, polled, group_bytes)
     assert "cpu_seconds" not in plan.enforcement
 
 
-def test_the_report_says_who_holds_which_limit():
-    """The kernel binds single processes; the tree is polled, and that is said."""
-    limits = Limits(memory_mb=64, cpu_seconds=3, processes=5, open_files=20, disk_mb=7)
-    plan = plan_attempt(assignment(limits=limits), Backend.SPAWNER, "/w", {})
-    assert plan.rlimits["cpu_seconds"] == 3
-    assert plan.polled["memory_bytes"] == 64 << 20
-    assert plan.enforcement["memory_mb"] is Enforcement.POLLED
-    assert plan.enforcement["memory_mb_per_process"] is Enforcement.KERNEL
-    assert plan.enforcement["open_files"] is Enforcement.KERNEL
-    assert set(plan.enforcement) >= {"memory_mb", "cpu_seconds", "processes", "open_files", "disk_mb"}
+def test_none_is_limited_like_basic():
+    """The levels differ in what a command sees and may, not in how much it may take."""
+    for facts in (BARE, RICH):
+        none, basic = plan_for(NONE, facts), plan_for(BASIC, facts)
+        assert (none.rlimits, none.polled, none.group_bytes) == (basic.rlimits, basic.polled, basic.group_bytes)
+
+
+ALWAYS = {"open_files": KERNEL, "timeout_s": POLLED, "output_kb": POLLED}
+MEMORY_POLLED = {"memory_mb": POLLED, "memory_mb_per_process": KERNEL}
+DISK_POLLED = {"disk_mb": POLLED, "disk_mb_per_file": KERNEL}
+
+
+@pytest.mark.parametrize(
+    ("level", "facts", "expected"),
+    [
+        (BASIC, BARE, {"processes": POLLED} | MEMORY_POLLED | DISK_POLLED),
+        (BASIC, RICH, {"processes": KERNEL, "memory_mb": KERNEL} | DISK_POLLED),
+        (BASIC, replace(BARE, has_memory_group=True), {"processes": POLLED, "memory_mb": KERNEL} | DISK_POLLED),
+        (STRICT, BARE, {"processes": KERNEL} | MEMORY_POLLED | DISK_POLLED),
+        (STRICT, RICH, {"processes": KERNEL, "memory_mb": KERNEL} | DISK_POLLED),
+        (VERY_STRICT, BARE, {"processes": KERNEL, "disk_mb": KERNEL} | MEMORY_POLLED),
+        (VERY_STRICT, RICH, {"processes": KERNEL, "disk_mb": KERNEL, "memory_mb": KERNEL}),
+    ],
+)
+def test_the_report_says_who_holds_which_limit(level, facts, expected):
+    """What the kernel holds for a single process only is polled for the whole, and that is said."""
+    assert plan_for(level, facts).enforcement == ALWAYS | expected
+
+
+def test_processor_time_is_held_for_each_process_and_polled_for_all():
+    """Only a task that asks for it, or an owner who caps it, has that limit."""
+    for plan in (plan_for(limits=Limits(cpu_seconds=3)), plan_for(settings=LimitSettings(caps=Limits(cpu_seconds=3)))):
+        assert (plan.rlimits["cpu_seconds"], plan.polled["cpu_seconds"]) == (3, 3)
+        assert (plan.enforcement["cpu_seconds"], plan.enforcement["cpu_seconds_per_process"]) == (POLLED, KERNEL)
+
+
+def test_a_tasks_wish_goes_before_the_owners_default_which_goes_before_ours():
+    """And all of them stay below the owner's caps."""
+    settings = LimitSettings(
+        defaults=Limits(memory_mb=200, processes=9), caps=Limits(memory_mb=300, disk_mb=50), output_bytes=4096
+    )
+    plan = plan_for(settings=settings, limits=Limits(memory_mb=250, open_files=20))
+    assert plan.rlimits == {"core": 0, "open_files": 20, "file_bytes": 50 * MIB, "data_bytes": 250 * MIB}
+    assert plan.polled == {"memory_bytes": 250 * MIB, "disk_bytes": 50 * MIB, "processes": 9}
+    assert plan.limits.output_bytes == 4096
+    assert plan_for(settings=settings).polled["memory_bytes"] == 200 * MIB
+    assert plan_for(settings=settings, limits=Limits(memory_mb=5000)).polled["memory_bytes"] == 300 * MIB
 
 
 def test_a_backend_that_keeps_no_limits_claims_none():
     """On macOS and Windows the report's table is empty."""
-    plan = plan_attempt(assignment(limits=Limits(memory_mb=64)), Backend.POSIX, "/w", {})
-    assert (plan.rlimits, plan.polled, plan.enforcement) == ({}, {}, {})
+    wish = assignment(limits=Limits(memory_mb=64))
+    plan = plan_attempt(wish, Backend.POSIX, "/w", {}, BARE, NO_SETTINGS)
+    assert (plan.rlimits, plan.polled, plan.group_bytes, plan.enforcement) == ({}, {}, 0, {})
+
+
+# --- walls -------------------------------------------------------------------------------------------
 
 
 def test_new_privileges_are_possible_at_none_only():
     """From basic upwards setuid programs are powerless."""
-    assert not plan_attempt(assignment(SandboxLevel.NONE), Backend.SPAWNER, "/w", {}).no_new_privileges
-    assert plan_attempt(assignment(), Backend.SPAWNER, "/w", {}).no_new_privileges
+    assert [level for level in SandboxLevel if not plan_for(level).no_new_privileges] == [NONE]
+
+
+def test_below_strict_there_is_no_sandbox_of_namespaces():
+    """Nothing of the host is hidden from them, and no fact of the host changes that."""
+    for level in (NONE, BASIC):
+        assert plan_for(level, RICH, allows_network=True).sandbox is None
+
+
+@pytest.mark.parametrize("has_memory_group", [False, True])
+def test_strict_has_no_network_and_needs_no_landlock_for_that(has_memory_group):
+    """Memory that no poll would see is denied only where polling is what holds it."""
+    facts = replace(RICH, has_memory_group=has_memory_group)
+    assert plan_for(STRICT, facts).sandbox == SandboxSpec(
+        allows_network=False,
+        tmp_bytes=0,
+        landlock_abi=0,
+        is_very_strict=False,
+        denies_hidden_memory=not has_memory_group,
+    )
+
+
+@pytest.mark.parametrize("landlock_abi", [0, 7])
+def test_strict_with_the_network_keeps_the_hosts_sockets_away_where_the_kernel_can(landlock_abi):
+    """Only a task that asks for the network gets it, and Landlock with it."""
+    spec = plan_for(STRICT, replace(RICH, landlock_abi=landlock_abi), allows_network=True).sandbox
+    assert (spec.allows_network, spec.landlock_abi) == (True, landlock_abi)
+
+
+@pytest.mark.parametrize("asks_for_network", [False, True])
+@pytest.mark.parametrize("facts", [replace(BARE, landlock_abi=4), RICH])
+def test_very_strict_never_has_the_network_and_its_disk_is_memory(facts, asks_for_network):
+    """Whatever the assignment says, and however much the host could allow."""
+    plan = plan_for(VERY_STRICT, facts, allows_network=asks_for_network, limits=Limits(disk_mb=10))
+    assert plan.sandbox == SandboxSpec(
+        allows_network=False,
+        tmp_bytes=10 * MIB,
+        landlock_abi=facts.landlock_abi,
+        is_very_strict=True,
+        denies_hidden_memory=True,
+    )
+
+
+@pytest.mark.parametrize("level", list(SandboxLevel))
+def test_a_supervisor_reads_the_whole_plan(level):
+    """It travels as JSON, with the command as a shell's argument."""
+    plan = plan_for(level, RICH)
+    read = json.loads(json.dumps(plan.for_spawner()))
+    assert read["argv"] == ["/bin/sh", "-c", "true"]
+    assert (read["workspace"], read["timeout_s"], read["canary"]) == ("/w", 10, None)
+    assert (read["rlimits"], read["polled"], read["group_bytes"]) == (plan.rlimits, plan.polled, plan.group_bytes)
+    assert (read["sandbox"] is None) is (plan.sandbox is None)
+
+
+# --- ends --------------------------------------------------------------------------------------------
 
 
 EXITED = CommandEnd(EndCause.EXITED, 0, None, 5)
@@ -124,7 +304,6 @@ EXITED = CommandEnd(EndCause.EXITED, 0, None, 5)
 )
 def test_every_end_has_its_reason(end, filled, reason, exit_code):
     """Who stopped the command comes before what it said; an exit code is only its own."""
-    plan = plan_attempt(assignment(limits=Limits(cpu_seconds=3)), Backend.SPAWNER, "/w", {})
-    report = report_of(plan, end, filled_a_file=filled)
+    report = report_of(plan_for(limits=Limits(cpu_seconds=3)), end, filled_a_file=filled)
     assert (report.failure_reason, report.exit_code) == (reason, exit_code)
-    assert (report.sandbox, report.backend) == (SandboxLevel.BASIC, "linux-spawner")
+    assert (report.sandbox, report.backend) == (BASIC, "linux-spawner")
