@@ -459,10 +459,10 @@ def test_much_output_goes_ahead_in_chunks(tmp_path):
 def test_a_level_that_is_not_proven_is_handed_back(tmp_path, monkeypatch):
     """A strict task never runs on a worker that cannot keep the promise, and the reason is known beforehand."""
 
-    async def prove_little(*arguments):
+    async def prove_little(*arguments, **options):
         return [
             replace(report, is_proven=False, why_not="no luck") if report.level is SandboxLevel.STRICT else report
-            for report in await prove_levels(*arguments)
+            for report in await prove_levels(*arguments, **options)
         ]
 
     async def scene(dispatcher, worker):
