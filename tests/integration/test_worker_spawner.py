@@ -294,7 +294,17 @@ def test_the_spawner_loads_next_to_nothing():
     """A fork copies what is loaded: the spawner does without asyncio, ssl, typing, dataclasses and packages."""
     code = "import sys; sys.path.append('.'); import worker_node.sandbox.spawner; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-I", "-S", "-c", code], cwd=ROOT, text=True).split()
-    assert not {"asyncio", "ssl", "typing", "dataclasses", "inspect", "contextlib", "pathlib", "subprocess", "msgspec"} & set(loaded)
+    assert not {
+        "asyncio",
+        "ssl",
+        "typing",
+        "dataclasses",
+        "inspect",
+        "contextlib",
+        "pathlib",
+        "subprocess",
+        "msgspec",
+    } & set(loaded)
     assert not [name for name in loaded if name.startswith("octaskly_wire")]
 
 
