@@ -447,6 +447,7 @@ TOOLS = {
         "convert -size 8x8 xc:red a.png && convert a.png a.gif && convert a.gif -format '%m %w' info:",
         "GIF 8",
         "convert",
+        "identify",
     ),
     "ffmpeg": sh(
         """

@@ -217,7 +217,7 @@ DISK = {
     ),
     "small_files": python(
         """
-        for number in range(30_000):
+        for number in range(20_000):
             fd = os.open(f"file-{number}", os.O_WRONLY | os.O_CREAT)
             os.write(fd, b"x" * 4096)
             os.close(fd)
@@ -227,7 +227,7 @@ DISK = {
     # Whoever counts them all is late for what comes after.
     "files_behind_a_crowd": python(
         """
-        for number in range(10_000):
+        for number in range(6_000):
             os.close(os.open(f"empty-{number}", os.O_WRONLY | os.O_CREAT))
         """
         + _MANY_FILES.replace("\n", "\n        "),

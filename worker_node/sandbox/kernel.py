@@ -79,6 +79,15 @@ def _call(name: str, *arguments: Any) -> int:
     return result
 
 
+def write_setting(path: str, text: str) -> None:
+    """Write to a file that the kernel reads at once, in one piece; it is never created."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
 def prctl(option: int, value: int, more: Any = 0) -> None:
     """Set one option of this process; raise OSError when the kernel refuses."""
     _call("prctl", option, value, more, 0, 0)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 if sys.platform != "win32":
     import resource
 
-PATIENCE_S: Final = 10.0
+PATIENCE_S: Final = 20.0
 """How long a step of a sandbox may take on a machine that is short of breath."""
 
 STALE_AFTER_S: Final = 600.0
@@ -60,7 +60,6 @@ class Sandbox:
 
         `uid` is whom the inside's user is outside, which only root may choose; None for who this process is.
         """
-        self.allows_network = allows_network
         self.made_at = time.monotonic()
         self.is_gone = False
         """Its first process was reaped."""
@@ -159,7 +158,7 @@ def _be_first(
         command.be_killed_first(oom_score_adj - _SPARED)
         step = "user map"
         if own_map:
-            _write("/proc/self/setgroups", "deny")
+            kernel.write_setting("/proc/self/setgroups", "deny")
             _map_user("self", *own_map)
         elif not channel.recv(64):
             os._exit(command.SETUP_FAILED)
@@ -259,13 +258,5 @@ def _tell(channel: socket.socket, **message: object) -> None:
 
 def _map_user(pid: str, uid: int, gid: int) -> None:
     """Show one user and group to the inside of a new user namespace, under their number there."""
-    _write(f"/proc/{pid}/uid_map", f"{new_root.USER} {uid} 1")
-    _write(f"/proc/{pid}/gid_map", f"{new_root.USER} {gid} 1")
-
-
-def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
+    kernel.write_setting(f"/proc/{pid}/uid_map", f"{new_root.USER} {uid} 1")
+    kernel.write_setting(f"/proc/{pid}/gid_map", f"{new_root.USER} {gid} 1")

@@ -45,7 +45,7 @@ class Kernel:
         self._mkdir, self._rmdir = os.mkdir, os.rmdir
         monkeypatch.setattr(os, "mkdir", self.mkdir)
         monkeypatch.setattr(os, "rmdir", self.rmdir)
-        monkeypatch.setattr(cgroup, "_write", self.write)
+        monkeypatch.setattr("worker_node.sandbox.kernel.write_setting", self.write)
 
     def mount(self, name: str, files: dict[str, str]) -> Path:
         """Return the top of a new tree."""
