@@ -443,12 +443,6 @@ TOOLS = {
         "gpg-agent",
     ),
     "curl_file": sh('echo text >f && curl -sS "file://$PWD/f"', "text", "curl"),
-    "imagemagick": sh(
-        "convert -size 8x8 xc:red a.png && convert a.png a.gif && convert a.gif -format '%m %w' info:",
-        "GIF 8",
-        "convert",
-        "identify",
-    ),
     "ffmpeg": sh(
         """
         ffmpeg -v error -f lavfi -i testsrc=d=1:s=64x64:r=5 a.mkv </dev/null
