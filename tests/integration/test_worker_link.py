@@ -528,8 +528,12 @@ def _environment() -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "OCTASKLY_LOG": "debug"}
 
 
-async def _start_program(dispatcher: LoopbackDispatcher, folder: Path, *flags: str):
-    return await asyncio.create_subprocess_exec(
+@contextlib.asynccontextmanager
+async def program(
+    dispatcher: LoopbackDispatcher, folder: Path, *flags: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Start the worker as a program; it is gone afterwards, however the test ends."""
+    process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "worker_node",
@@ -543,6 +547,12 @@ async def _start_program(dispatcher: LoopbackDispatcher, folder: Path, *flags: s
         env={**_environment(), "OCTASKLY_JOIN_TOKEN": dispatcher.token.text},
         stderr=asyncio.subprocess.PIPE,
     )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
 
 
 def test_the_program_drains_on_the_first_signal_and_logs_no_secret(tmp_path):
@@ -550,8 +560,7 @@ def test_the_program_drains_on_the_first_signal_and_logs_no_secret(tmp_path):
 
     async def main():
         dispatcher = LoopbackDispatcher()
-        async with asyncio.timeout(PATIENCE_S), dispatcher.listening():
-            process = await _start_program(dispatcher, tmp_path)
+        async with asyncio.timeout(PATIENCE_S), dispatcher.listening(), program(dispatcher, tmp_path) as process:
             session = await dispatcher.sessions.get()
             await session.next(Register)
             mark = new_mark()
@@ -579,8 +588,7 @@ def test_the_second_signal_kills_at_once(tmp_path):
 
     async def main():
         dispatcher = LoopbackDispatcher()
-        async with asyncio.timeout(PATIENCE_S), dispatcher.listening():
-            process = await _start_program(dispatcher, tmp_path)
+        async with asyncio.timeout(PATIENCE_S), dispatcher.listening(), program(dispatcher, tmp_path) as process:
             session = await dispatcher.sessions.get()
             await session.next(Register)
             mark = new_mark()
@@ -605,8 +613,8 @@ def test_two_workers_cannot_share_a_state_folder(tmp_path):
         dispatcher = LoopbackDispatcher()
         dispatcher.address = Address("127.0.0.1", 5555)
         with contextlib.closing(StateFolder(tmp_path / "state")):
-            process = await _start_program(dispatcher, tmp_path)
-            _, log = await process.communicate()
+            async with program(dispatcher, tmp_path) as process:
+                _, log = await process.communicate()
         assert process.returncode == 1
         assert b"--state-dir" in log
 

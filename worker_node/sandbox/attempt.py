@@ -219,23 +219,27 @@ class Attempt:
         Return the seconds until the next look: fewer, the less memory is left to be taken meanwhile.
         """
         limits = self.plan["polled"]
-        use = proc_tree.use_of(self._pids())
+        pids = self._pids()
+        # To be killed now: the other figures of many processes take long to read, and matter no more.
+        if len(pids) > limits["processes"]:
+            self.kill("process_limit", f"more than {limits['processes']} processes")
+            return SOONEST_S
         if self._group is not None and self._group.has_killed():
             self.kill("memory_limit", self._over_memory())
-        if len(use.pids) > limits["processes"]:
-            self.kill("process_limit", f"more than {limits['processes']} processes")
-        seconds = use.cpu_seconds + self._buried_cpu_seconds()
+            return SOONEST_S
+        rss_bytes, seconds = proc_tree.use_of(pids)
+        seconds += self._buried_cpu_seconds()
         if seconds > limits.get("cpu_seconds", float("inf")):
             self._terminate("cpu_limit", f"{seconds:.1f} s of processor time used")
-        if self._meter is not None and self._meter.advance(use.pids) > limits["disk_bytes"]:
+        if self._meter is not None and self._meter.advance(pids) > limits["disk_bytes"]:
             self._kill_for_disk(self._meter)
         if "memory_bytes" not in limits:
             return POLL_LIMITS_EVERY_S
-        left_bytes: int = limits["memory_bytes"] - use.rss_bytes
+        allowed: int = limits["memory_bytes"]
         # Shared pages count in every process of the tree; only the exact figure may kill.
-        if left_bytes < 0 and (exact := proc_tree.shared_out_bytes(use.pids)) > limits["memory_bytes"]:
-            self.kill("memory_limit", f"{exact >> 20} MiB used, {limits['memory_bytes'] >> 20} MiB allowed")
-        return max(SOONEST_S, min(POLL_LIMITS_EVERY_S, left_bytes / FASTEST_BYTES_A_S))
+        if rss_bytes > allowed and (exact := proc_tree.shared_out_bytes(pids, allowed)) > allowed:
+            self.kill("memory_limit", f"{exact >> 20} MiB used, {allowed >> 20} MiB allowed")
+        return max(SOONEST_S, min(POLL_LIMITS_EVERY_S, (allowed - rss_bytes) / FASTEST_BYTES_A_S))
 
     def _glance_at_disk(self, meter: DiskMeter) -> None:
         allowed = self.plan["polled"]["disk_bytes"]

@@ -15,17 +15,6 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4
 _STATE, _PPID, _UTIME, _CUTIME, _CSTIME, _RSS = 0, 1, 11, 13, 14, 21
 
 
-class TreeUse:
-    """What a tree of processes uses at one moment."""
-
-    __slots__ = ("cpu_seconds", "pids", "rss_bytes")
-
-    def __init__(self, pids: list[int], rss_bytes: int, cpu_seconds: float) -> None:
-        self.pids = pids
-        self.rss_bytes = rss_bytes
-        self.cpu_seconds = cpu_seconds
-
-
 def _stat(pid: int) -> list[bytes] | None:
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
@@ -100,14 +89,14 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def use_of(pids: list[int]) -> TreeUse:
-    """Add up what processes use. Pages that they share count more than once."""
+def use_of(pids: list[int]) -> tuple[int, float]:
+    """Add up the resident bytes and processor seconds of processes. Pages that they share count more than once."""
     rss_bytes, ticks = 0, 0
     for pid in pids:
         if fields := _stat(pid):
             rss_bytes += int(fields[_RSS]) * _PAGE_BYTES
             ticks += sum(int(field) for field in fields[_UTIME : _CSTIME + 1])
-    return TreeUse(pids=pids, rss_bytes=rss_bytes, cpu_seconds=ticks / _TICKS_PER_S)
+    return rss_bytes, ticks / _TICKS_PER_S
 
 
 def buried_cpu_seconds(pid: int) -> float:
@@ -116,10 +105,15 @@ def buried_cpu_seconds(pid: int) -> float:
     return sum(int(field) for field in fields[_CUTIME : _CSTIME + 1]) / _TICKS_PER_S if fields else 0.0
 
 
-def shared_out_bytes(pids: list[int]) -> int:
-    """Add up memory with shared pages counted once (PSS): slow and exact, the check before a kill."""
+def shared_out_bytes(pids: list[int], enough_bytes: int) -> int:
+    """Add up memory with shared pages counted once (PSS): slow and exact, the check before a kill.
+
+    Stops above `enough_bytes`: reading waits for a process that is busy with its memory, and there may be hundreds.
+    """
     total = 0
     for pid in pids:
+        if total > enough_bytes:
+            break
         try:
             with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
                 total += next((int(line.split()[1]) << 10 for line in file if line.startswith(b"Pss:")), 0)
