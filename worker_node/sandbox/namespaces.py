@@ -78,8 +78,10 @@ class Sandbox:
             try:
                 _map_user(str(self.first_pid), uid, uid)
             except OSError as error:
+                # One that has failed already, and is gone, has said why.
+                detail = self.hear().get("detail", f"user map: {error}")
                 self.discard()
-                raise SandboxFailed(f"user map: {error}") from error
+                raise SandboxFailed(detail) from error
             try:
                 self.channel.send(b"mapped", socket.MSG_NOSIGNAL)
             except OSError:
