@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.chaos.field import Field
 from tests.chaos.load import LEAVES_LINE
@@ -134,7 +135,8 @@ def _check_what_is_left(scene: Field, findings: Findings) -> None:
     if verified.returncode != 0:
         findings.broken.append(f"auditverify ended with {verified.returncode}: {verified.stdout}{verified.stderr}")
     findings.must_be_empty(scene.folder.glob("state-*/spool/*"), "outcomes wait on disks of workers")
-    findings.must_be_empty(scene.folder.glob("state-*/work/*"), "folders of attempts are left")
+    attempts = (left for state in scene.folder.glob("state-*") for left in Path(state, "work").glob("*"))
+    findings.must_be_empty(attempts, "folders of attempts are left")
     findings.must_be_empty(processes_with(scene.ledger.mark), "processes of commands are left")
 
 

@@ -44,7 +44,7 @@ for level in SandboxLevel:
     assignment = AssignAttempt(
         attempt_id="a.1", task_id="a", command="true", timeout_s=1, sandbox=level, allows_network=False
     )
-    plan = plan_attempt(assignment, backend, "/work/a", {}, Host.facts, NO_SETTINGS)
+    plan = plan_attempt(assignment, backend, "/somewhere/a", {}, Host.facts, NO_SETTINGS)
     print(level, backend, len(plan.enforcement), "|".join(gaps_of(level, backend, Host.facts)))
 sys.platform = before
 """
