@@ -1,4 +1,7 @@
-"""The engine's store on a real SQLite file: compare-and-set on attempts, outcomes once, order of the queue."""
+"""The engine's store on a real SQLite file: compare-and-set on attempts, outcomes once, order of the queue.
+
+Long because it is a list: one small case after the other, all of one store over the same few rows.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The worker against a small dispatcher over real TLS: enrol, prove, run, reconnect, drain."""
+"""The worker against a small dispatcher over real TLS: enrol, prove, run, reconnect, drain.
+
+Long because one small dispatcher, which stands in here, serves all of these tests and nothing else.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The engine's decisions, one behaviour a test, in virtual time."""
+"""The engine's decisions, one behaviour a test, in virtual time.
+
+Long because it is a list: many small cases of one object.
+"""
 
 from __future__ import annotations
 
