@@ -24,7 +24,7 @@ from octaskly_wire.messages import AssignAttempt
 from octaskly_wire.vocabulary import SandboxLevel
 from worker_node.sandbox.limits import NO_SETTINGS
 from worker_node.sandbox.policy import Backend, plan_attempt
-from worker_node.sandbox.probe import Song
+from worker_node.sandbox.probe import run_plan
 from worker_node.sandbox.spawner_host import SpawnerHost
 from worker_node.sandbox.survey import survey
 from worker_node.sandbox.workspace import Workspaces
@@ -62,9 +62,7 @@ class Octaskly:
             )
             seen_as = self.host.seen_by_command(folder)
             plan = plan_attempt(assignment, Backend.SPAWNER, seen_as, os.environ, self.host.facts, NO_SETTINGS)
-            song = Song()
-            self.host.launch(plan, song)
-            await song.is_over.wait()
+            song = await run_plan(self.host, plan)
             if song.end is None or song.end.exit_code != 0:
                 raise SystemExit(f"{level}: {song.refusal or song.end}")
             self._workspaces.wipe(folder)

@@ -17,7 +17,7 @@ from tests.support import faults
 from worker_node.sandbox import kernel
 from worker_node.sandbox.limits import NO_SETTINGS
 from worker_node.sandbox.policy import Backend, plan_attempt
-from worker_node.sandbox.probe import Song, prove_levels
+from worker_node.sandbox.probe import Song, prove_levels, run_plan
 from worker_node.sandbox.spawner_host import SpawnerHost
 from worker_node.sandbox.survey import survey
 from worker_node.sandbox.workspace import Workspaces
@@ -56,9 +56,7 @@ class Workshop:
         )
         seen_as = self.host.seen_by_command(folder)
         plan = plan_attempt(assignment, Backend.SPAWNER, seen_as, os.environ, self.host.facts, NO_SETTINGS)
-        song = Song()
-        self.host.launch(plan, song)
-        await song.is_over.wait()
+        song = await run_plan(self.host, plan)
         self.workspaces.wipe(folder)
         return song
 

@@ -85,6 +85,7 @@ _LINKS: Final = {
 }
 _FOLDERS: Final = ("proc", "dev", "dev/pts", "dev/shm", "tmp", "etc", "var", "run", "root", "home")
 _MAX_COPY_BYTES: Final = 4 << 20
+"""Far more than any settings file has."""
 _WORKSPACES: Final = "workspaces"
 
 _TEXTS: Final = {

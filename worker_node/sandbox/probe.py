@@ -156,7 +156,7 @@ async def _failures(level: SandboxLevel, backend: Backend, host: Host, root: Pat
     )
     env = {**os.environ, **_PLANTED}
     plan = plan_attempt(assignment, backend, host.seen_by_command(folder), env, host.facts, NO_SETTINGS)
-    song = await _run(host, plan)
+    song = await run_plan(host, plan)
     failures = judge(song, plan)
     if plan.sandbox is None or failures:
         return failures
@@ -165,10 +165,11 @@ async def _failures(level: SandboxLevel, backend: Backend, host: Host, root: Pat
             "denies_hidden_memory": plan.sandbox.denies_hidden_memory,
             "tmp_bytes": plan.sandbox.tmp_bytes,
         }
-        return bait.failures(await _run(host, replace(plan, canary=facts)), facts)
+        return bait.failures(await run_plan(host, replace(plan, canary=facts)), facts)
 
 
-async def _run(host: Host, plan: SandboxPlan) -> Song:
+async def run_plan(host: Host, plan: SandboxPlan) -> Song:
+    """Run a plan to its end and return what was heard of it."""
     song = Song()
     host.launch(plan, song)
     await song.is_over.wait()
