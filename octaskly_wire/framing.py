@@ -43,7 +43,8 @@ class FrameDecoder:
             end = start + _LENGTH.size + length
             if len(buffer) < end:
                 break
-            frames.append((_codec(codec), bytes(buffer[start + _HEADER.size : end])))
+            with memoryview(buffer) as whole:  # A slice of the buffer itself would be copied twice.
+                frames.append((_codec(codec), bytes(whole[start + _HEADER.size : end])))
             start = end
         del buffer[:start]
         return frames

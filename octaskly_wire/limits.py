@@ -14,15 +14,27 @@ MAX_UNAUTHENTICATED_FRAME_BYTES: Final = 8 << 10
 """Cap before AUTH: a certificate request and a certificate fit, a memory attack does not."""
 
 MAX_CHUNK_BYTES: Final = 256 << 10
-"""Cap of one piece of output, so that bulk never delays a heartbeat for long."""
+"""Cap of one piece of an output or a file."""
 
 MAX_INLINE_OUTPUT_BYTES: Final = 64 << 10
 """Output up to this size rides inside AttemptFinished; more goes ahead of it in chunks."""
 
-MAX_OUTPUT_BYTES: Final = 1 << 20
-"""Kept bytes a stream: half from the head, half from the tail. What lies between is counted only."""
+MAX_CHUNKED_OUTPUT_BYTES: Final = 1 << 20
+"""Output up to this size goes in chunks, and is held in memory on both ends; more is stored as a content is."""
+
+MAX_OUTPUT_BYTES: Final = 64 << 20
+"""Kept bytes a stream, at most: the head, and the last half mebibyte. What lies between is counted only."""
 
 MAX_COMMAND_BYTES: Final = 65_536
+
+MAX_INPUTS: Final = 500
+"""Files that one task may name as inputs; an assignment with all of them still fits a frame."""
+
+MAX_OUTPUT_PATTERNS: Final = 64
+"""Names and globs of outputs in one task."""
+
+MAX_OUTPUT_FILES: Final = 500
+"""Files that the outputs of one attempt may come to; a report with all of them still fits a frame."""
 
 HEARTBEAT_INTERVAL_S: Final = 5.0
 LEASE_S: Final = 30.0
@@ -30,6 +42,9 @@ LEASE_S: Final = 30.0
 
 RECONNECT_GRACE_S: Final = 60.0
 """How long an unknown attempt is waited for before it is queued again."""
+
+READ_OUTPUT_S: Final = 20.0
+"""How long a ReadOutput waits for something to tell."""
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 """TLS, ENROL and AUTH together must end within this, or the peer is dropped."""

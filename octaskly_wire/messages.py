@@ -10,12 +10,20 @@ from typing import Annotated, Final
 
 import msgspec
 
-from octaskly_wire.limits import MAX_CHUNK_BYTES, MAX_COMMAND_BYTES, MAX_INLINE_OUTPUT_BYTES
+from octaskly_wire.limits import (
+    MAX_CHUNK_BYTES,
+    MAX_COMMAND_BYTES,
+    MAX_INLINE_OUTPUT_BYTES,
+    MAX_INPUTS,
+    MAX_OUTPUT_FILES,
+    MAX_OUTPUT_PATTERNS,
+)
 from octaskly_wire.vocabulary import (
     Admission,
     Enforcement,
     FailureReason,
     HeldPhase,
+    LinkPurpose,
     OutputStream,
     RefusalCode,
     RejectionReason,
@@ -28,6 +36,10 @@ Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"
 Nonce = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 """At most what a column of a table holds."""
+Digest = Annotated[str, msgspec.Meta(min_length=64, max_length=64, pattern=r"^[0-9a-f]{64}\Z")]
+"""SHA-256 of a file's content, lower-case hex: the name under which the content is stored."""
+FileName = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+"""Relative, with `/` between its parts; `file_names.py` says what is allowed."""
 Certificate = Annotated[bytes, msgspec.Meta(min_length=1, max_length=4096)]
 """DER."""
 
@@ -114,23 +126,41 @@ class HeldAttempt(Part, frozen=True):
     phase: HeldPhase
 
 
+class InputFile(Part, frozen=True):
+    """A file that is put into the workspace before the command starts."""
+
+    name: FileName
+    sha256: Digest
+    size_bytes: Count
+
+
+class OutputFile(Part, frozen=True):
+    """A file that was collected from the workspace after the sandbox was dead."""
+
+    name: FileName
+    sha256: Digest
+    size_bytes: Count
+
+
 class CapturedOutput(Part, frozen=True):
     """What was kept of one output stream.
 
     `total_bytes` counts all that the command wrote, `kept_bytes` what is delivered. With `data` None the
-    bytes went ahead in OutputChunks. When `is_truncated`, head and tail are joined by a marker line.
+    bytes went ahead: by StoreBlob when `sha256` is set, in OutputChunks otherwise. When `is_truncated`, head and tail are joined by a marker line.
     """
 
     total_bytes: Count = 0
     kept_bytes: Count = 0
     is_truncated: bool = False
     data: Annotated[bytes, msgspec.Meta(max_length=MAX_INLINE_OUTPUT_BYTES)] | None = b""
+    sha256: Digest | None = None
 
 
 class OutcomeReport(Part, frozen=True):
     """How an attempt ended, as the worker saw it.
 
-    `failure_reason` None means exit code 0. `exit_code` is None when the command did not exit by itself.
+    `failure_reason` None means exit code 0 and all declared outputs there. `exit_code` is None when the command
+    did not exit by itself. The content of `outputs` was stored by StoreBlob before the report is sent.
     """
 
     failure_reason: FailureReason | None
@@ -145,6 +175,7 @@ class OutcomeReport(Part, frozen=True):
     detail: LongText = ""
     stdout: CapturedOutput = CapturedOutput()
     stderr: CapturedOutput = CapturedOutput()
+    outputs: Annotated[list[OutputFile], msgspec.Meta(max_length=MAX_OUTPUT_FILES)] = []
 
 
 # --- from the worker -------------------------------------------------------------------------------
@@ -165,13 +196,17 @@ class Enrol(Message, frozen=True):
 
 
 class Hello(Message, frozen=True):
-    """Open a session. `boot_id` is new at every start of the worker process."""
+    """Open a session. `boot_id` is new at every start of the worker process.
+
+    A control link goes on with Register, a transfer link with FetchBlob and StoreBlob.
+    """
 
     protocol_version: int
     worker_id: Identifier
     boot_id: Identifier
     nonce: Nonce
     software_version: ShortText
+    purpose: LinkPurpose = LinkPurpose.CONTROL
 
 
 class Auth(Message, frozen=True):
@@ -217,6 +252,43 @@ class OutputChunk(Message, frozen=True):
 
     attempt_id: Identifier
     stream: OutputStream
+    offset: Count
+    data: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_CHUNK_BYTES)]
+
+
+class OutputPiece(Message, frozen=True):
+    """Answer to ReadOutput, as soon as there is something to tell.
+
+    `offset` counts from the stream's beginning; above the one asked for, what lies between was dropped already.
+    `is_end`: nothing more will come, because the attempt ended or is not here. Empty data without `is_end`: nothing
+    came in READ_OUTPUT_S, ask again.
+    """
+
+    read_id: Count
+    offset: Count
+    data: Annotated[bytes, msgspec.Meta(max_length=MAX_CHUNK_BYTES)]
+    is_end: bool = False
+
+
+class FetchBlob(Message, frozen=True):
+    """On a transfer link: send the content of an input of this attempt from here to its end, in BlobChunks."""
+
+    attempt_id: Identifier
+    sha256: Digest
+    offset: Count = 0
+
+
+class StoreBlob(Message, frozen=True):
+    """On a transfer link: take the content of an output of this attempt. The answer is SendBlob or TransferRefused."""
+
+    attempt_id: Identifier
+    sha256: Digest
+    size_bytes: Count
+
+
+class BlobChunk(Message, frozen=True):
+    """On a transfer link, both ways: a piece of the content that FetchBlob or StoreBlob named, in order."""
+
     offset: Count
     data: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_CHUNK_BYTES)]
 
@@ -303,6 +375,9 @@ class AssignAttempt(Message, frozen=True):
     allows_network: bool
     env: dict[str, str] = {}
     limits: Limits = Limits()
+    inputs: Annotated[list[InputFile], msgspec.Meta(max_length=MAX_INPUTS)] = []
+    outputs: Annotated[list[FileName], msgspec.Meta(max_length=MAX_OUTPUT_PATTERNS)] = []
+    """Names and globs. Each must match a regular file when the command exits with 0, or the attempt fails."""
 
 
 class CancelAttempt(Message, frozen=True):
@@ -323,6 +398,38 @@ class OutcomeRefused(Message, frozen=True):
 
     attempt_id: Identifier
     detail: LongText
+
+
+class ReadOutput(Message, frozen=True):
+    """Send what a running attempt wrote from this offset on; answered by one OutputPiece.
+
+    The reader asks for each piece, so a slow one slows nobody.
+    """
+
+    read_id: Count
+    attempt_id: Identifier
+    stream: OutputStream
+    offset: Count
+    max_bytes: Annotated[int, msgspec.Meta(ge=1, le=MAX_CHUNK_BYTES)]
+
+
+class SendBlob(Message, frozen=True):
+    """Answer to StoreBlob: send BlobChunks from here on. At the size already: all is here, BlobStored follows."""
+
+    offset: Count
+
+
+class BlobStored(Message, frozen=True):
+    """The content is verified and on disk for good."""
+
+    sha256: Digest
+
+
+class TransferRefused(Message, frozen=True):
+    """Answer to FetchBlob or StoreBlob, or amid it. With `is_final` a retry cannot help."""
+
+    detail: LongText
+    is_final: bool
 
 
 class HeartbeatAck(Message, frozen=True):
@@ -355,6 +462,10 @@ FromWorker = (
     | Heartbeat
     | AttemptStarted
     | OutputChunk
+    | OutputPiece
+    | FetchBlob
+    | StoreBlob
+    | BlobChunk
     | AttemptFinished
     | AttemptRejected
     | DrainStarted
@@ -372,6 +483,11 @@ ToWorker = (
     | CancelAttempt
     | AcknowledgeOutcome
     | OutcomeRefused
+    | ReadOutput
+    | SendBlob
+    | BlobChunk
+    | BlobStored
+    | TransferRefused
     | HeartbeatAck
     | AdmissionChanged
     | Drain

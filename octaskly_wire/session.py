@@ -2,7 +2,8 @@
 
 Theory of operation. A dispatcher's session begins in GREETING, where a peer without identity may ask for the
 CA or enrol, or say Hello. Hello leads to PROVING, where only Auth may come. The shell checks the proof and
-calls `open`, which leads to OPEN: the first message there must be Register, then run-time messages flow.
+calls `open`, which leads to OPEN: the first message there must be Register, then run-time messages flow. A link
+that was greeted as one for transfers leads to TRANSFERRING instead, where files go both ways and nothing else does.
 The worker's session mirrors this; Welcome opens it. Before OPEN frames are capped far lower.
 """
 
@@ -23,6 +24,8 @@ from octaskly_wire.messages import (
     AttemptRejected,
     AttemptStarted,
     Auth,
+    BlobChunk,
+    BlobStored,
     CaBundle,
     CancelAttempt,
     Challenge,
@@ -30,6 +33,7 @@ from octaskly_wire.messages import (
     DrainStarted,
     Enrol,
     Enrolled,
+    FetchBlob,
     FetchCa,
     FromWorker,
     Heartbeat,
@@ -37,14 +41,20 @@ from octaskly_wire.messages import (
     Hello,
     OutcomeRefused,
     OutputChunk,
+    OutputPiece,
+    ReadOutput,
     Refused,
     Register,
     Resume,
+    SendBlob,
+    StoreBlob,
     ToWorker,
+    TransferRefused,
     Welcome,
     WorkPaused,
     WorkResumed,
 )
+from octaskly_wire.vocabulary import LinkPurpose
 
 
 class Phase(StrEnum):
@@ -54,6 +64,7 @@ class Phase(StrEnum):
     PROVING = "proving"
     REGISTERING = "registering"
     OPEN = "open"
+    TRANSFERRING = "transferring"
     OVER = "over"
 
 
@@ -62,8 +73,10 @@ _FROM_WORKER: Final[dict[Phase, tuple[type, ...]]] = {
     Phase.PROVING: (Auth,),
     Phase.REGISTERING: (Register,),
     Phase.OPEN: (
-        Heartbeat, AttemptStarted, OutputChunk, AttemptFinished, AttemptRejected, DrainStarted, WorkPaused, WorkResumed,
+        Heartbeat, AttemptStarted, OutputChunk, OutputPiece, AttemptFinished, AttemptRejected, DrainStarted, WorkPaused,
+        WorkResumed,
     ),
+    Phase.TRANSFERRING: (FetchBlob, StoreBlob, BlobChunk),
     Phase.OVER: (),
 }  # fmt: skip
 
@@ -71,9 +84,10 @@ _TO_WORKER: Final[dict[Phase, tuple[type, ...]]] = {
     Phase.GREETING: (CaBundle, Enrolled, Challenge, Refused),
     Phase.PROVING: (Welcome, Refused),
     Phase.OPEN: (
-        AssignAttempt, CancelAttempt, AcknowledgeOutcome, OutcomeRefused, HeartbeatAck, AdmissionChanged, Drain, Resume,
-        Refused,
+        AssignAttempt, CancelAttempt, AcknowledgeOutcome, OutcomeRefused, ReadOutput, HeartbeatAck, AdmissionChanged,
+        Drain, Resume, Refused,
     ),
+    Phase.TRANSFERRING: (SendBlob, BlobChunk, BlobStored, TransferRefused, Refused),
     Phase.OVER: (),
 }  # fmt: skip
 
@@ -84,6 +98,7 @@ class DispatcherSession:
     def __init__(self) -> None:
         self.phase = Phase.GREETING
         self.codec = Codec.MSGPACK
+        self.purpose = LinkPurpose.CONTROL
         self._codec_is_known = False
         self._decoder = FrameDecoder(MAX_UNAUTHENTICATED_FRAME_BYTES)
 
@@ -99,7 +114,7 @@ class DispatcherSession:
             if not isinstance(message, _FROM_WORKER[self.phase]):
                 raise UnexpectedMessage(f"{type(message).__name__} while {self.phase.value}")
             if isinstance(message, Hello):
-                self.phase = Phase.PROVING
+                self.phase, self.purpose = Phase.PROVING, message.purpose
             elif isinstance(message, FetchCa | Enrol | Auth):
                 # After Auth nothing may come before the answer to it.
                 self.phase = Phase.OVER
@@ -109,8 +124,8 @@ class DispatcherSession:
         return messages
 
     def open(self) -> None:
-        """Let the proven worker register and speak freely."""
-        self.phase = Phase.REGISTERING
+        """Let the proven worker register and speak freely, or move files."""
+        self.phase = Phase.REGISTERING if self.purpose is LinkPurpose.CONTROL else Phase.TRANSFERRING
         self._decoder.max_frame_bytes = MAX_FRAME_BYTES
 
     def encode(self, message: ToWorker) -> bytes:
@@ -121,9 +136,10 @@ class DispatcherSession:
 class WorkerSession:
     """The worker's end of one link."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: Codec, purpose: LinkPurpose = LinkPurpose.CONTROL) -> None:
         self.phase = Phase.GREETING
         self.codec = codec
+        self.purpose = purpose
         self._decoder = FrameDecoder(MAX_UNAUTHENTICATED_FRAME_BYTES)
 
     def feed(self, data: bytes) -> list[ToWorker]:
@@ -138,7 +154,7 @@ class WorkerSession:
             if isinstance(message, Challenge):
                 self.phase = Phase.PROVING
             elif isinstance(message, Welcome):
-                self.phase = Phase.OPEN
+                self.phase = Phase.OPEN if self.purpose is LinkPurpose.CONTROL else Phase.TRANSFERRING
                 self._decoder.max_frame_bytes = MAX_FRAME_BYTES
             elif isinstance(message, CaBundle | Enrolled | Refused):
                 self.phase = Phase.OVER

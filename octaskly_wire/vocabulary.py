@@ -60,6 +60,13 @@ class RejectionReason(StrEnum):
     DISK_FULL = "disk_full"
 
 
+class LinkPurpose(StrEnum):
+    """What a worker opens a connection for. Bulk has connections of its own, so that it never delays a heartbeat."""
+
+    CONTROL = "control"
+    TRANSFER = "transfer"
+
+
 class HeldPhase(StrEnum):
     """How far an attempt that a reconnecting worker still holds has come."""
 

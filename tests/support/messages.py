@@ -8,6 +8,7 @@ from octaskly_wire.vocabulary import (
     Enforcement,
     FailureReason,
     HeldPhase,
+    LinkPurpose,
     RefusalCode,
     RejectionReason,
     SandboxLevel,
@@ -17,6 +18,7 @@ _NONCE = bytes(range(32))
 _VITALS = m.Vitals(
     cpu_percent=12.5, memory_total_bytes=8 << 30, memory_available_bytes=5 << 30, disk_free_bytes=1 << 40, load_1m=0.75
 )
+_DIGEST = "5e" * 32
 _REPORT = m.OutcomeReport(
     failure_reason=FailureReason.SIGNAL,
     exit_code=None,
@@ -30,12 +32,23 @@ _REPORT = m.OutcomeReport(
     detail="killed",
     stdout=m.CapturedOutput(total_bytes=6, kept_bytes=6, data=b"caf\xc3\xa9\xff"),
     stderr=m.CapturedOutput(total_bytes=1 << 30, kept_bytes=1 << 20, is_truncated=True, data=None),
+    outputs=[m.OutputFile(name="renders/0001.png", sha256=_DIGEST, size_bytes=1 << 20)],
 )
+
+_CHUNK = m.BlobChunk(offset=1 << 18, data=b"\x00\xff")
+"""The one message that goes both ways."""
 
 FROM_WORKER: list[m.FromWorker] = [
     m.FetchCa(),
     m.Enrol(protocol_version=1, token_id="abcdefgh", secret="s" * 26, certificate_request=b"\x30\x82", name="pc-07"),
-    m.Hello(protocol_version=1, worker_id="w1", boot_id="b1", nonce=_NONCE, software_version="0.1.0"),
+    m.Hello(
+        protocol_version=1,
+        worker_id="w1",
+        boot_id="b1",
+        nonce=_NONCE,
+        software_version="0.1.0",
+        purpose=LinkPurpose.TRANSFER,
+    ),
     m.Auth(certificate=b"\x30\x82\x01", signature=bytes(64)),
     m.Register(
         name="pc-07",
@@ -57,6 +70,10 @@ FROM_WORKER: list[m.FromWorker] = [
     m.Heartbeat(sequence=7, vitals=_VITALS, attempt_ids=["t1.2"]),
     m.AttemptStarted(attempt_id="t1.2"),
     m.OutputChunk(attempt_id="t1.2", stream="stdout", offset=0, data=b"\x00\xff"),
+    m.OutputPiece(read_id=3, offset=1 << 20, data=b"\x00\xff", is_end=True),
+    m.FetchBlob(attempt_id="t1.2", sha256=_DIGEST, offset=1 << 30),
+    m.StoreBlob(attempt_id="t1.2", sha256=_DIGEST, size_bytes=1 << 30),
+    _CHUNK,
     m.AttemptFinished(attempt_id="t1.2", report=_REPORT),
     m.AttemptRejected(attempt_id="t1.2", reason=RejectionReason.SANDBOX_UNAVAILABLE, detail="prctl failed"),
     m.DrainStarted(),
@@ -79,10 +96,17 @@ TO_WORKER: list[m.ToWorker] = [
         allows_network=False,
         env={"A": "b"},
         limits=m.Limits(memory_mb=512),
+        inputs=[m.InputFile(name="scenes/cat.blend", sha256=_DIGEST, size_bytes=1 << 30)],
+        outputs=["renders/*.png"],
     ),
     m.CancelAttempt(attempt_id="t1.2", discard=True),
     m.AcknowledgeOutcome(attempt_id="t1.2"),
     m.OutcomeRefused(attempt_id="t1.2", detail="exit code 1 came after exit code 0"),
+    m.ReadOutput(read_id=3, attempt_id="t1.2", stream="stderr", offset=1 << 19, max_bytes=1 << 16),
+    m.SendBlob(offset=1 << 18),
+    _CHUNK,
+    m.BlobStored(sha256=_DIGEST),
+    m.TransferRefused(detail="the attempt is not this worker's", is_final=True),
     m.HeartbeatAck(sequence=7),
     m.AdmissionChanged(admission=Admission.SUSPENDED, detail="disk is failing"),
     m.Drain(),
