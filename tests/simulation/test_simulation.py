@@ -8,10 +8,17 @@ from tests.simulation.__main__ import run_seed
 from tests.simulation.scenario import FLAVOURS, tell
 
 SEEDS = 2000
+SEEDS_AT_ONCE = 600
+"""Told by every `make test`; `make slow` tells the rest."""
 SEEDS_A_TEST = 100
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, SEEDS_A_TEST))
+def _parts():
+    for first in range(0, SEEDS, SEEDS_A_TEST):
+        yield pytest.param(first, marks=[pytest.mark.slow] if first >= SEEDS_AT_ONCE else [])
+
+
+@pytest.mark.parametrize("first", list(_parts()))
 def test_promises_hold_in_every_story(first):
     """Nothing acknowledged is lost, outcomes count once and for the right attempt, and every task ends."""
     for seed in range(first, first + SEEDS_A_TEST):
