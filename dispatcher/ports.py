@@ -1,10 +1,10 @@
-"""What the engine needs from outside (Store) and what the apps may use of the engine (explain_waiting)."""
+"""What the engine needs from outside (Store, Blobs) and what the apps may use of the engine (explain_waiting)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from dispatcher.core.effects import (
     AttemptKey,
@@ -27,10 +27,16 @@ from octaskly_wire.vocabulary import Admission, RefusalCode
 __all__ = [
     "MAX_RETRY_DELAY_S",
     "AttemptKey",
+    "BlobMismatch",
+    "BlobRefused",
+    "BlobTooLarge",
+    "Blobs",
     "Ceiling",
     "ClaimTask",
     "EnrolmentAnswer",
     "Explanation",
+    "IncomingBlob",
+    "NoRoomForBlob",
     "ReadyTask",
     "Record",
     "RecordGivenUp",
@@ -146,6 +152,57 @@ class WorkerRefused:
 StoreRecord = (
     Record | WorkerConnected | WorkerSeen | WorkerDrainStarted | WorkerPaused | WorkerDisconnected | WorkerRefused
 )
+
+
+class BlobRefused(Exception):
+    """A content cannot be taken, and a later try cannot help. The text says why."""
+
+    is_final = True
+
+
+class BlobTooLarge(BlobRefused):
+    """The content has more bytes than are allowed."""
+
+
+class BlobMismatch(BlobRefused):
+    """What came is not what was announced. Nothing of a wrong content is kept: the next try begins afresh."""
+
+    is_final = False
+
+
+class NoRoomForBlob(BlobRefused):
+    """There is no room just now, on the disk or in the database; later there may be."""
+
+    is_final = False
+
+
+class IncomingBlob(Protocol):
+    """A content on its way in. All calls block; one thread at a time."""
+
+    received_bytes: int
+    """How much of it is here already, from an earlier try that was cut off."""
+
+    def write(self, data: bytes) -> None:
+        """Append a piece; raises BlobRefused when it is too much, OSError when it cannot be written."""
+
+    def finish(self) -> str:
+        """Verify, make durable, and return the SHA-256; raises BlobRefused when the content is another."""
+
+    def close(self) -> None:
+        """Let go. Without `finish` before it, what came is kept for a later try that names the same digest."""
+
+
+class Blobs(Protocol):
+    """Contents by their SHA-256, each stored once. All calls block and may come from several threads."""
+
+    def has(self, sha256: str) -> bool:
+        """Return whether the content is here."""
+
+    def open(self, sha256: str) -> BinaryIO:
+        """Return the content, opened for reading; raises FileNotFoundError."""
+
+    def receive(self, sha256: str, size_bytes: int, sender: str) -> IncomingBlob:
+        """Begin to take a content, or go on where this sender was cut off; raises BlobRefused."""
 
 
 class Store(Protocol):

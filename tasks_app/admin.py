@@ -11,6 +11,7 @@ from django.utils.html import format_html
 
 from accounts_app.read_only_admin import ReadOnlyAdmin
 from tasks_app import services
+from tasks_app.file_admin import input_links, output_links
 from tasks_app.models import Result, Task
 
 MAX_SHOWN_COMMAND = 80
@@ -72,6 +73,7 @@ class TaskAdmin(ReadOnlyAdmin):
     fieldsets = [
         (None, {"fields": ["id", "whole_command", "name", "status", "failure_reason", "exit_code", "took"]}),
         ("Output", {"fields": ["shown_stdout", "stdout_truncated", "shown_stderr", "stderr_truncated"]}),
+        ("Files", {"fields": ["shown_inputs", "outputs", "shown_outputs"]}),
         ("Asked for", {"fields": [
             "owner", "priority", "timeout_s", "max_retries", "sandbox", "network", "env", "limits",
         ]}),
@@ -107,6 +109,16 @@ class TaskAdmin(ReadOnlyAdmin):
     def shown_stderr(self, task: Task) -> str:
         """Return stderr with its lines."""
         return format_html("<pre>{}</pre>", task.stderr)
+
+    @admin.display(description="inputs")
+    def shown_inputs(self, task: Task) -> str:
+        """Return the inputs, to be downloaded."""
+        return input_links(task)
+
+    @admin.display(description="outputs of the latest attempt")
+    def shown_outputs(self, task: Task) -> str:
+        """Return what the latest attempt left, to be downloaded."""
+        return output_links(task)
 
     @admin.display(description="duration", ordering="duration_ms")
     def took(self, task: Task) -> str:

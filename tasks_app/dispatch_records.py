@@ -18,6 +18,7 @@ from django.db import connection
 from audit_app.trail import AuditEvent
 from dispatcher.ports import (
     AttemptKey,
+    Blobs,
     ClaimTask,
     RecordGivenUp,
     RecordOutcome,
@@ -27,14 +28,15 @@ from dispatcher.ports import (
 from octaskly_wire.messages import CapturedOutput, OutcomeReport
 from octaskly_wire.vocabulary import FailureReason
 from tasks_app import worker_records
-from tasks_app.output_text import shown_text
+from tasks_app.output_records import KeptStream, kept_stream, write_outputs
 
 
 class RecordGroup:
     """One transaction's worth of records being written."""
 
-    def __init__(self, now: datetime) -> None:
+    def __init__(self, now: datetime, blobs: Blobs) -> None:
         self.now = now
+        self._blobs = blobs
         self.now_text = db_time(now)
         self.audit: list[AuditEvent] = []
         self.refused: set[AttemptKey] = set()
@@ -99,8 +101,10 @@ class RecordGroup:
     def _outcome(self, ended: RecordOutcome) -> None:
         key, report = ended.key, ended.report
         outcome = _outcome_word(report)
-        if not self._end_attempt(key, outcome, report, ended.stdout, ended.stderr):
+        stdout, stderr = self._streams(ended)
+        if not self._end_attempt(ended, outcome, stdout.data, stderr.data):
             return
+        write_outputs(key, report, self.now)
         details = {"attempt": key.number, "outcome": outcome, "exit_code": report.exit_code}
         if report.failure_reason is not None:
             details["failure_reason"] = report.failure_reason.value
@@ -109,8 +113,6 @@ class RecordGroup:
             self._requeue(key, ended.worker_id, ended.retry_delay_s, details, failures=1)
             return
         # A command that was to be cancelled and failed first was cancelled all the same.
-        stdout, is_stdout_cut = shown_text(ended.stdout, is_truncated=report.stdout.is_truncated)
-        stderr, is_stderr_cut = shown_text(ended.stderr, is_truncated=report.stderr.is_truncated)
         self._execute(
             "UPDATE tasks SET"
             " status = CASE WHEN %s = 'failed' AND cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE %s END,"
@@ -122,8 +124,8 @@ class RecordGroup:
             [
                 outcome, outcome, outcome, report.failure_reason.value if report.failure_reason else None,
                 self.now_text, self.now_text, report.exit_code,
-                report.duration_ms, int(is_failure), stdout, stderr,
-                is_stdout_cut, is_stderr_cut,
+                report.duration_ms, int(is_failure), stdout.text, stderr.text,
+                stdout.is_cut, stderr.is_cut,
                 key.task_id, key.number,
             ],
         )  # fmt: skip
@@ -173,6 +175,7 @@ class RecordGroup:
             )
             self.audit.append(AuditEvent("outcome_refused", "engine", late.worker_id, key.task_id, details))
             return
+        stdout, stderr = self._streams(late)
         self._execute(
             "UPDATE results SET is_superseded = %s, outcome_sha256 = %s, exit_code = %s, signal = %s, duration_ms = %s,"
             " cpu_seconds = %s, max_rss_bytes = %s, stdout_bytes = %s, stderr_bytes = %s, stdout_truncated = %s,"
@@ -180,10 +183,18 @@ class RecordGroup:
             [
                 True, digest, report.exit_code, report.signal, report.duration_ms,
                 report.cpu_seconds, report.max_rss_bytes, report.stdout.total_bytes, report.stderr.total_bytes,
-                report.stdout.is_truncated, report.stderr.is_truncated, late.stdout, late.stderr, key.attempt_id,
+                report.stdout.is_truncated, report.stderr.is_truncated, stdout.data, stderr.data, key.attempt_id,
             ],
         )  # fmt: skip
+        write_outputs(key, report, self.now)
         self.audit.append(AuditEvent("outcome_superseded", "engine", late.worker_id, key.task_id, details))
+
+    def _streams(self, told: RecordOutcome | RecordSuperseded) -> tuple[KeptStream, KeptStream]:
+        report = told.report
+        return (
+            kept_stream(self._blobs, report.stdout, told.stdout),
+            kept_stream(self._blobs, report.stderr, told.stderr),
+        )
 
     def _requeue(
         self,
@@ -216,7 +227,8 @@ class RecordGroup:
             details["failure_reason"] = FailureReason.CANCELLED.value
             self.audit.append(AuditEvent("task_finished", "engine", worker_id, key.task_id, details))
 
-    def _end_attempt(self, key: AttemptKey, outcome: str, report: OutcomeReport, stdout: bytes, stderr: bytes) -> int:
+    def _end_attempt(self, ended: RecordOutcome, outcome: str, stdout: bytes, stderr: bytes) -> int:
+        report = ended.report
         return self._execute(
             "UPDATE results SET state = 'ended', outcome = %s, failure_reason = %s, detail = %s,"
             " started_at = COALESCE(started_at, %s), completed_at = %s, exit_code = %s, signal = %s,"
@@ -229,7 +241,7 @@ class RecordGroup:
                 report.duration_ms, report.cpu_seconds, report.max_rss_bytes, report.sandbox.value, report.backend,
                 json.dumps(report.limits), report.stdout.total_bytes, report.stderr.total_bytes,
                 report.stdout.is_truncated, report.stderr.is_truncated,
-                stdout, stderr, outcome_digest(report, stdout, stderr), key.attempt_id,
+                stdout, stderr, outcome_digest(report, ended.stdout, ended.stderr), ended.key.attempt_id,
             ],
         )  # fmt: skip
 

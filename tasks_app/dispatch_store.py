@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from audit_app.trail import record
 from dispatcher.ports import (
     MAX_RETRY_DELAY_S,
     AttemptKey,
+    Blobs,
     Ceiling,
     EnrolmentAnswer,
     ReadyTask,
@@ -28,18 +29,21 @@ from dispatcher.ports import (
     WhitelistEntry,
     Wishes,
 )
-from octaskly_wire.messages import Limits
+from octaskly_wire.messages import InputFile, Limits
 from octaskly_wire.vocabulary import Admission, RefusalCode, SandboxLevel
 from tasks_app import worker_records
 from tasks_app.dispatch_records import RecordGroup, db_time
+from tasks_app.feed import feed
 from tasks_app.models import Task
+from tasks_app.staged_inputs import fail_expired, read_inputs
 from workers_app import services
 from workers_app.models import Worker
 
 logger = logging.getLogger(__name__)
 
 READY_COLUMNS: Final = (
-    "id, command, priority, timeout_s, sandbox, network, env, limits, max_retries, attempt, failures, losses"
+    "id, command, priority, timeout_s, sandbox, network, env, limits, max_retries, attempt, failures, losses,"
+    " inputs, outputs"
 )
 
 # Spelled as the partial index tasks_ready is, so that it serves condition and order alike.
@@ -56,6 +60,8 @@ _FITS: Final = "".join(f" AND (asked_{name} IS NULL OR asked_{name} <= %s)" for 
 FITTING_QUERY: Final = f"{_READY}{_FITS} AND timeout_s <= %s{_IN_ORDER}"
 UNBOUNDED: Final = (1 << 63) - 1
 """No task asks for more."""
+NO_FILES: Final = "[]"
+"""What stands in `inputs` and `outputs` of most tasks: then nothing more is read, and nothing parsed."""
 
 
 def utc_now() -> datetime:
@@ -66,13 +72,18 @@ def utc_now() -> datetime:
 class DispatchStore:
     """Implements dispatcher.ports.Store. Call it from one thread only."""
 
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+
     def recover(self) -> list[RecoveredAttempt]:
         """Return what was live when the last dispatcher stopped."""
         return _retryable(self._recover)
 
     def commit(self, records: Sequence[Any]) -> frozenset[AttemptKey]:
         """Write all records in one transaction and return the attempts whose record was refused."""
-        return _retryable(lambda: self._commit(records))
+        refused: frozenset[AttemptKey] = _retryable(lambda: self._commit(records))
+        feed.tell(item.key.task_id for item in records if hasattr(item, "key"))
+        return refused
 
     def fetch_ready(self, classes: Iterable[TaskClass], limit: int) -> list[ReadyTask]:
         """Return the head of the queue of each class."""
@@ -125,15 +136,16 @@ class DispatchStore:
             )
             rows = cursor.fetchall()
         boots = dict(Worker.objects.values_list("id", "boot_id"))
+        inputs, _ = read_inputs([row[0] for row in rows if row[12] != NO_FILES])
         return [
             RecoveredAttempt(
                 # The row counts the live attempt; the core counts from the one before.
-                task=_ready_task((*row[:9], row[9] - 1, *row[10:12])),
+                task=_ready_task((*row[:9], row[9] - 1, *row[10:14]), inputs),
                 number=row[9],
-                worker_id=row[12],
-                worker_boot_id=boots.get(row[12], ""),
-                is_started=row[13] == "running",
-                is_cancel_requested=row[14] is not None,
+                worker_id=row[14],
+                worker_boot_id=boots.get(row[14], ""),
+                is_started=row[15] == "running",
+                is_cancel_requested=row[16] is not None,
             )
             for row in rows
         ]
@@ -148,7 +160,7 @@ class DispatchStore:
     # --- writing -----------------------------------------------------------------------------------
 
     def _commit(self, records: Sequence[Any]) -> frozenset[AttemptKey]:
-        group = RecordGroup(utc_now())
+        group = RecordGroup(utc_now(), self._blobs)
         with transaction.atomic():
             for item in records:
                 group.write(item)
@@ -161,12 +173,18 @@ def _fetch(query: str, task_class: TaskClass, parameters: Sequence[int]) -> list
     now = utc_now()
     # The wall clock may be set back: no task waits longer for that than for its pause, a new one not at all.
     beyond_any_pause = now + timedelta(seconds=MAX_RETRY_DELAY_S)
-    with connection.cursor() as cursor:
-        cursor.execute(query, [sandbox.value, network, db_time(now), db_time(beyond_any_pause), *parameters])
-        return [_ready_task(row) for row in cursor.fetchall()]
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute(query, [sandbox.value, network, db_time(now), db_time(beyond_any_pause), *parameters])
+            rows = cursor.fetchall()
+        inputs, expired = read_inputs([row[0] for row in rows if row[12] != NO_FILES])
+        if not expired:
+            return [_ready_task(row, inputs) for row in rows]
+        # Read again, since an answer with fewer tasks than were asked for says that there are no more.
+        fail_expired(expired, now)
 
 
-def _ready_task(row: Sequence[Any]) -> ReadyTask:
+def _ready_task(row: Sequence[Any], inputs: Mapping[str, tuple[InputFile, ...]]) -> ReadyTask:
     return ReadyTask(
         task_id=row[0],
         command=row[1],
@@ -180,6 +198,8 @@ def _ready_task(row: Sequence[Any]) -> ReadyTask:
         attempt=row[9],
         failures=row[10],
         losses=row[11],
+        inputs=inputs.get(row[0], ()),
+        outputs=() if row[13] == NO_FILES else tuple(json.loads(row[13])),
     )
 
 

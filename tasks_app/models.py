@@ -1,4 +1,4 @@
-"""Tables of what was asked and what came of it: `tasks`, `results`, and remembered idempotency keys."""
+"""Tables of what was asked and what came of it: tasks, their results, their files, remembered idempotency keys."""
 
 from __future__ import annotations
 
@@ -166,6 +166,87 @@ class Result(models.Model):
 
     def __str__(self) -> str:
         return self.attempt_id
+
+
+class Blob(models.Model):
+    """A content that lies in the blob store, once, whoever named it. `blob_store.py` says where."""
+
+    sha256 = models.CharField(primary_key=True, max_length=64, help_text="lower-case hex")
+    size_bytes = models.BigIntegerField()
+    created_at = models.DateTimeField()
+    used_at = models.DateTimeField(db_index=True, help_text="last stored or named; unreferenced ones expire by it")
+
+    class Meta:
+        db_table = "blobs"
+
+    def __str__(self) -> str:
+        return self.sha256
+
+
+class File(models.Model):
+    """A name that a user gave a content. Named `sha256:` and the digest it is a bare upload, which expires."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="files")
+    name = models.CharField(max_length=1024)
+    blob = models.ForeignKey(Blob, on_delete=models.PROTECT, related_name="files")
+    created_at = models.DateTimeField()
+    used_at = models.DateTimeField(help_text="last uploaded or named by a task")
+
+    class Meta:
+        db_table = "files"
+        ordering: ClassVar = ["owner_id", "name"]
+        constraints: ClassVar = [models.UniqueConstraint("owner", "name", name="files_once")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class TaskInput(models.Model):
+    """A file that a task's commands find in their workspace, with the content it had when the task was submitted."""
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="input_files", db_index=False)
+    name = models.CharField(max_length=1024)
+    blob = models.ForeignKey(Blob, on_delete=models.PROTECT, related_name="task_inputs", null=True)
+
+    class Meta:
+        db_table = "task_inputs"
+        ordering: ClassVar = ["task_id", "id"]
+        constraints: ClassVar = [models.UniqueConstraint("task", "name", name="task_inputs_once")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class OutputKind(models.TextChoices):
+    """What a stored content of an attempt is: a declared output, or a stream too long for the attempt's own row."""
+
+    FILE = "file"
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+class TaskOutput(models.Model):
+    """A file that an attempt left, or a long output stream. The content expires before the row: then `blob` is null."""
+
+    result = models.ForeignKey(Result, on_delete=models.CASCADE, related_name="output_files", db_index=False)
+    kind = models.CharField(max_length=6, choices=OutputKind.choices, default=OutputKind.FILE)
+    name = models.CharField(max_length=1024)
+    sha256 = models.CharField(max_length=64)
+    size_bytes = models.BigIntegerField()
+    blob = models.ForeignKey(Blob, on_delete=models.PROTECT, related_name="task_outputs", null=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "task_outputs"
+        ordering: ClassVar = ["result_id", "kind", "name"]
+        constraints: ClassVar = [models.UniqueConstraint("result", "kind", "name", name="task_outputs_once")]
+        indexes: ClassVar = [
+            # Rows outlive their contents: what expires next is found without a walk over all that did long ago.
+            models.Index("created_at", condition=models.Q(blob__isnull=False), name="task_outputs_kept"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class IdempotencyKey(models.Model):

@@ -13,9 +13,11 @@ from django.db import transaction
 
 from audit_app.trail import AuditEvent, record
 from tasks_app import signals
+from tasks_app.feed import feed
 from tasks_app.ids import new_task_ids
 from tasks_app.models import Task, TaskStatus
 from tasks_app.submission import TaskSpec
+from tasks_app.task_inputs import bind_inputs, first_expired
 from tasks_app.transitions import ENDED
 
 INSERT_ROWS = 500
@@ -30,7 +32,10 @@ class NotPossible(Exception):
 
 
 def submit(owner: Any, specs: Sequence[TaskSpec], now: datetime | None = None) -> list[Task]:
-    """Store the tasks, all or none, and return them; raises QueueFull. Joins the caller's transaction, if any."""
+    """Store the tasks, all or none, and return them; raises QueueFull or MissingInput.
+
+    Joins the caller's transaction, if any.
+    """
     moment = now or datetime.now(UTC)
     tasks = [
         Task(
@@ -57,6 +62,7 @@ def submit(owner: Any, specs: Sequence[TaskSpec], now: datetime | None = None) -
     with transaction.atomic():
         _check_room(len(tasks))
         Task.objects.bulk_create(tasks, batch_size=INSERT_ROWS)
+        bind_inputs(owner, specs, tasks, moment)
         name = owner.get_username()
         record(*(AuditEvent("task_submitted", name, task_id=task.id) for task in tasks), at=moment)
         _announce_waiting(tasks)
@@ -81,6 +87,7 @@ def cancel(task: Task, actor: Any) -> Task:
             task.failure_reason, task.cancel_requested_at = "cancelled", now
             task.save(update_fields=["status", "completed_at", "failure_reason", "cancel_requested_at"])
             record(AuditEvent("task_cancelled", name, task_id=task.id), at=now)
+            transaction.on_commit(partial(feed.tell, [task.id]))
         elif task.cancel_requested_at is None:
             task.cancel_requested_at = now
             task.save(update_fields=["cancel_requested_at"])
@@ -90,12 +97,17 @@ def cancel(task: Task, actor: Any) -> Task:
 
 
 def retry(task: Task, actor: Any) -> Task:
-    """Queue an ended task again, with fresh budgets; raises NotPossible for one that has not ended."""
+    """Queue an ended task again, with fresh budgets.
+
+    Raises NotPossible for one that has not ended, and for one whose inputs are not kept any more.
+    """
     now = datetime.now(UTC)
     with transaction.atomic():
         task = Task.objects.select_related("owner").get(id=task.id)
         if TaskStatus(task.status) not in ENDED:
             raise NotPossible(f"the task is {task.status}; only an ended one can be retried")
+        if (name := first_expired(task)) is not None:
+            raise NotPossible(f"the content of its input {name!r} has expired; submit the task anew")
         details = {"from": task.status}
         task.status = TaskStatus.QUEUED
         task.failures = task.losses = 0

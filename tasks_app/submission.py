@@ -11,8 +11,11 @@ from msgspec import Meta
 
 from octaskly_wire.limits import MAX_COMMAND_BYTES
 from octaskly_wire.vocabulary import SandboxLevel
+from tasks_app.asked_files import NotAllowed, check_inputs, check_outputs
 
 MAX_TASKS: Final = 10_000
+MAX_INPUTS_IN_ALL: Final = 100_000
+"""Of all tasks of one request: each is a row, and a transaction with millions of them would hold up everybody."""
 MAX_ENV_BYTES: Final = 64 << 10
 MAX_SINGLE_BODY_BYTES: Final = 1 << 20
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
@@ -87,8 +90,15 @@ def read_submission(body: bytes) -> tuple[list[TaskSpec], bool]:
     if len(specs) > MAX_TASKS:
         raise InvalidSubmission("", f"{len(specs)} tasks in one request; at most {MAX_TASKS} are allowed")
     for position, spec in enumerate(specs):
-        _check(spec, f"[{position}]." if is_list else "")
+        _check(spec, prefix_of(position, is_list=is_list))
+    if (count := sum(len(spec.inputs) for spec in specs)) > MAX_INPUTS_IN_ALL:
+        raise InvalidSubmission("", f"{count} inputs in one request; at most {MAX_INPUTS_IN_ALL} are allowed")
     return specs, is_list
+
+
+def prefix_of(position: int, *, is_list: bool) -> str:
+    """Return what stands before a field's name in an error about the task at this position of the request."""
+    return f"[{position}]." if is_list else ""
 
 
 def _check(spec: TaskSpec, prefix: str) -> None:
@@ -105,9 +115,11 @@ def _check(spec: TaskSpec, prefix: str) -> None:
         refuse("network", "is never given at sandbox very_strict")
     if spec.env:
         _check_env(spec.env, refuse)
-    for field in ("inputs", "outputs"):
-        if getattr(spec, field):
-            refuse(field, "files are not supported by this version yet")
+    for field, check, names in (("inputs", check_inputs, spec.inputs), ("outputs", check_outputs, spec.outputs)):
+        try:
+            check(names)
+        except NotAllowed as error:
+            refuse(field, str(error))
 
 
 def _check_env(env: dict[str, str], refuse: Refuse) -> None:

@@ -136,5 +136,7 @@ def _assign(state: DispatcherState, task: ReadyTask, worker: WorkerState) -> lis
         allows_network=task.network,
         env=task.env,
         limits=task.limits,
+        inputs=list(task.inputs),
+        outputs=list(task.outputs),
     )
     return [ClaimTask(key, worker.worker_id), *worker.tell(order, unless_refused=key)]

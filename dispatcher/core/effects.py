@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dispatcher.core.placement import Ceiling, TaskNeeds
-from octaskly_wire.messages import Limits, OutcomeReport, ToWorker
+from octaskly_wire.messages import InputFile, Limits, OutcomeReport, ToWorker
 from octaskly_wire.vocabulary import FailureReason, SandboxLevel
 
 TaskClass = tuple[SandboxLevel, bool]
@@ -31,6 +31,8 @@ class ReadyTask:
     attempt: int
     failures: int
     losses: int
+    inputs: tuple[InputFile, ...] = ()
+    outputs: tuple[str, ...] = ()
 
     @property
     def task_class(self) -> TaskClass:

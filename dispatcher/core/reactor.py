@@ -29,6 +29,7 @@ from dispatcher.core.endings import charge, end, give_back, jitter, lose
 from dispatcher.core.events import RecoveredAttempt, WorkerJoined
 from dispatcher.core.placement import Ceiling
 from dispatcher.core.ready_queue import BEHIND_ALL, Order, ReadyQueue
+from dispatcher.core.reported_files import with_sound_files
 from dispatcher.core.state import DispatcherState, LiveAttempt, WorkerState
 from octaskly_wire.messages import (
     AcknowledgeOutcome,
@@ -235,6 +236,7 @@ class Reactor:
             return worker.tell(OutcomeRefused(attempt_id=attempt_id, detail="there is no such attempt"))
         attempt = self.state.find_attempt(attempt_id, worker_id)
         acknowledgement = AcknowledgeOutcome(attempt_id=attempt_id)
+        report = with_sound_files(report)
         if attempt is None:
             superseded = RecordSuperseded(key, worker_id, report, stdout, stderr)
             return [superseded, *worker.tell(acknowledgement, unless_refused=key)]

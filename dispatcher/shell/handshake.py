@@ -5,7 +5,7 @@
     Enrol                    ->    Enrolled or Refused, close
     Hello                    ->    Challenge
     Auth                     ->    Welcome or Refused
-    Register                 ->    (the session stands)
+    Register                 ->    (the session stands; on a link for transfers Welcome is enough)
 
 The authority is the signature in Auth, on every transport; the TLS client certificate must be the same one.
 """
@@ -38,7 +38,7 @@ from octaskly_wire.messages import (
     Register,
     Welcome,
 )
-from octaskly_wire.vocabulary import Admission, RefusalCode
+from octaskly_wire.vocabulary import Admission, LinkPurpose, RefusalCode
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +55,15 @@ class ClusterFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Proven:
+    """A worker that proved who it is, on a link for transfers."""
+
+    hello: Hello
+
+
+@dataclass(frozen=True, slots=True)
 class Admitted:
-    """A worker that proved who it is and registered."""
+    """A worker that proved who it is and registered, on its control link."""
 
     hello: Hello
     registration: Register
@@ -75,7 +82,7 @@ class Gatekeeper:
         self._store = store
         self._writer = writer
 
-    async def admit(self, link: WorkerLink, tls_certificate: bytes | None) -> Admitted:
+    async def admit(self, link: WorkerLink, tls_certificate: bytes | None) -> Admitted | Proven:
         """Return the admitted worker, or raise Turned or WireError when there is none."""
         async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
             first = await link.receive()
@@ -120,7 +127,7 @@ class Gatekeeper:
             )
         )
 
-    async def _authenticate(self, link: WorkerLink, hello: Hello, tls_certificate: bytes | None) -> Admitted:
+    async def _authenticate(self, link: WorkerLink, hello: Hello, tls_certificate: bytes | None) -> Admitted | Proven:
         if hello.protocol_version != PROTOCOL_VERSION:
             await self._refuse(
                 link, hello.worker_id, RefusalCode.PROTOCOL_VERSION, _version_text(hello.protocol_version)
@@ -148,6 +155,8 @@ class Gatekeeper:
                     lease_s=self._facts.lease_s,
                 )
             )
+            if hello.purpose is LinkPurpose.TRANSFER:
+                return Proven(hello)
             registration = await link.receive()
             if not isinstance(registration, Register):
                 raise UnexpectedMessage(type(registration).__name__)
@@ -195,4 +204,4 @@ def _version_text(version: int) -> str:
     return f"the worker speaks protocol {version}, this dispatcher {PROTOCOL_VERSION}: install matching versions"
 
 
-__all__ = ["Admitted", "ClusterFacts", "Gatekeeper", "Turned", "WireError"]
+__all__ = ["Admitted", "ClusterFacts", "Gatekeeper", "Proven", "Turned", "WireError"]

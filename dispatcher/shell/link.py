@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
+import socket
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final
 
 from octaskly_wire.errors import LinkLost, MalformedMessage
-from octaskly_wire.limits import MAX_OUTPUT_BYTES
+from octaskly_wire.limits import MAX_CHUNKED_OUTPUT_BYTES
 from octaskly_wire.messages import AttemptFinished, CapturedOutput, FromWorker, OutputChunk, ToWorker
 from octaskly_wire.session import DispatcherSession
 
@@ -20,8 +22,11 @@ READ_BYTES: Final = 256 << 10
 MAX_OUTBOX_MESSAGES: Final = 20_000
 """A worker that lets this many messages pile up does not read any more; its link is closed."""
 
-MAX_KEPT_BYTES: Final = MAX_OUTPUT_BYTES + 1024
-"""Kept output of one stream, with room for the marker line."""
+MAX_UNSENT_BYTES: Final = 128 << 10
+"""In the kernel's buffer of a control link."""
+
+MAX_KEPT_BYTES: Final = MAX_CHUNKED_OUTPUT_BYTES + 1024
+"""Kept output of one stream that comes in chunks, with room for the marker line."""
 
 _link_ids = itertools.count(1)
 
@@ -58,6 +63,10 @@ class WorkerLink:
             self._incoming.extend(self.session.feed(data))
         return self._incoming.popleft()
 
+    def unread(self, data: bytes) -> None:
+        """Take bytes that were read from the connection already; raise WireError on nonsense."""
+        self._incoming.extend(self.session.feed(data))
+
     async def messages(self) -> AsyncIterator[FromWorker]:
         """Yield messages; chunks of output are kept aside until their AttemptFinished takes them."""
         while True:
@@ -87,6 +96,8 @@ class WorkerLink:
 
     def _take_output(self, attempt_id: str, stream: str, captured: CapturedOutput) -> bytes:
         kept = self._outputs.pop((attempt_id, stream), None)
+        if captured.data is None and captured.sha256 is not None:
+            return b""  # It lies in the blob store.
         data = captured.data if captured.data is not None else bytes(kept or b"")
         if len(data) != captured.kept_bytes:
             raise MalformedMessage(f"{attempt_id} {stream}: {len(data)} bytes came, {captured.kept_bytes} announced")
@@ -104,6 +115,31 @@ class WorkerLink:
             return
         self._outgoing.append(message)
         self._has_outgoing.set()
+
+    async def send_now(self, message: ToWorker) -> None:
+        """Write a message, and wait while the worker does not read: what is on its way stays bounded.
+
+        It does not wait for queued messages. Raises LinkLost when the link has ended.
+        """
+        if self._is_closing:
+            raise LinkLost("the link is closed")
+        try:
+            self._writer.write(self.session.encode(message))
+            await self._writer.drain()
+        except OSError as error:
+            raise LinkLost(str(error)) from error
+
+    def keep_kernel_short(self) -> None:
+        """Have the kernel hold little that is not sent yet, where it can.
+
+        What stands there cannot be overtaken: behind a few megabytes of it, on a slow network, an acknowledgement of
+        a heartbeat would come seconds late.
+        """
+        option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+        connection = self._writer.get_extra_info("socket")
+        if option is not None and connection is not None:
+            with contextlib.suppress(OSError):
+                connection.setsockopt(socket.IPPROTO_TCP, option, MAX_UNSENT_BYTES)
 
     def close(self) -> None:
         """Send what is queued, then end the connection."""

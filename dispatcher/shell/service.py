@@ -39,6 +39,8 @@ from dispatcher.ports import (
 )
 from dispatcher.shell.handshake import Admitted
 from dispatcher.shell.link import WorkerLink
+from dispatcher.shell.output_reader import OutputReader
+from dispatcher.shell.transfer_roster import TransferRoster
 from dispatcher.shell.writer import StoreWriter
 from octaskly_wire.errors import LinkLost
 from octaskly_wire.messages import (
@@ -49,12 +51,13 @@ from octaskly_wire.messages import (
     FromWorker,
     Heartbeat,
     HeartbeatAck,
+    OutputPiece,
     Refused,
     Vitals,
     WorkPaused,
     WorkResumed,
 )
-from octaskly_wire.vocabulary import RefusalCode
+from octaskly_wire.vocabulary import Admission, OutputStream, RefusalCode
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +100,8 @@ class DispatcherService:
         self._fetches: set[asyncio.Task[None]] = set()
         self._vitals: dict[str, Vitals] = {}
         self._failure: BaseException | None = None
+        self._output_reader = OutputReader()
+        self.transfers = TransferRoster(self._reactor.state)
 
     async def run(self) -> None:
         """Recover, then work until cancelled. Raises when the store fails for good."""
@@ -124,6 +129,7 @@ class DispatcherService:
 
     def close_links(self) -> None:
         """Tell all workers that the dispatcher stops; they will come back to the next one."""
+        self.transfers.close_all()
         for link in list(self._links.values()):
             link.send(Refused(code=RefusalCode.SHUTTING_DOWN, detail="the dispatcher stops", is_final=False))
             link.close()
@@ -166,6 +172,8 @@ class DispatcherService:
                 now=self._loop.time(),
             )
         )
+        if entry.admission is not Admission.APPROVED:
+            self.transfers.close_of(entry.worker_id)
 
     # --- links -------------------------------------------------------------------------------------
 
@@ -204,6 +212,8 @@ class DispatcherService:
         )
         if replaced is not None:
             replaced.abort()
+            self.transfers.close_of(worker_id)
+        link.keep_kernel_short()
         self._links[worker_id] = link
         logger.info("Worker %s (%s) connected from %s", registration.name, worker_id, link.address)
         self._perform(self._reactor.on_worker_joined(joined, self._loop.time()))
@@ -221,8 +231,10 @@ class DispatcherService:
         finally:
             if self._links.get(worker_id) is link:
                 del self._links[worker_id]
+                self.transfers.close_of(worker_id)
                 self._vitals.pop(worker_id, None)
                 self._submit([WorkerDisconnected(worker_id, detail)])
+            self._output_reader.on_link_lost(link.link_id)
             self._perform(self._reactor.on_link_lost(worker_id, link.link_id))
             logger.info("Worker %s (%s) disconnected: %s", registration.name, worker_id, detail)
 
@@ -236,6 +248,8 @@ class DispatcherService:
                 self._perform(self._reactor.on_heartbeat(worker_id, now))
             case AttemptStarted():
                 self._perform(self._reactor.on_attempt_started(worker_id, message.attempt_id))
+            case OutputPiece():
+                self._output_reader.on_piece(link.link_id, message)
             case AttemptFinished():
                 stdout, stderr = link.take_outputs(message)
                 self._perform(
@@ -262,6 +276,15 @@ class DispatcherService:
     def _pause(self, worker_id: str, detail: str) -> None:
         self._submit([WorkerPaused(worker_id, detail)])
         self._perform(self._reactor.on_work_paused(worker_id, detail))
+
+    # --- live output -------------------------------------------------------------------------------
+
+    async def read_output(
+        self, worker_id: str, attempt_id: str, stream: OutputStream, offset: int
+    ) -> OutputPiece | None:
+        """Return the next piece of an attempt's output; None while its worker is not connected. Call on the loop."""
+        link = self._links.get(worker_id)
+        return None if link is None else await self._output_reader.read(link, attempt_id, stream, offset)
 
     # --- effects -----------------------------------------------------------------------------------
 

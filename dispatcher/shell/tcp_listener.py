@@ -1,4 +1,4 @@
-"""Accepts workers over TCP with TLS 1.3."""
+"""Accepts workers over TCP with TLS 1.3, and shows visitors who speak HTTP to the door."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import logging
 import ssl
 
 from dispatcher.config import ShellConfig
-from dispatcher.shell.handshake import Gatekeeper, Turned
-from dispatcher.shell.link import WorkerLink
+from dispatcher.shell.door import METHODS, PEEK_BYTES, Door, DoorKeeper, closed
+from dispatcher.shell.handshake import Gatekeeper, Proven, Turned
+from dispatcher.shell.link import READ_BYTES, WorkerLink
 from dispatcher.shell.service import DispatcherService
+from dispatcher.shell.transfer import TransferServer
 from octaskly_wire.errors import LinkLost, WireError
 from octaskly_wire.limits import HANDSHAKE_TIMEOUT_S
 from octaskly_wire.tls import check_cipher
@@ -23,12 +25,21 @@ class TcpListener:
     """One listening socket and the connections it gave."""
 
     def __init__(
-        self, config: ShellConfig, context: ssl.SSLContext, gatekeeper: Gatekeeper, service: DispatcherService
+        self,
+        config: ShellConfig,
+        context: ssl.SSLContext,
+        gatekeeper: Gatekeeper,
+        service: DispatcherService,
+        door: Door = closed,
+        *,
+        transfers: TransferServer,
     ) -> None:
         self._config = config
         self._context = context
         self._gatekeeper = gatekeeper
         self._service = service
+        self._transfers = transfers
+        self._door = DoorKeeper(door)
         self._server: asyncio.Server | None = None
         self._unauthenticated = 0
         self._connections: set[asyncio.Task[None]] = set()
@@ -43,6 +54,7 @@ class TcpListener:
             ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
             ssl_shutdown_timeout=CLOSE_TIMEOUT_S,
             backlog=1024,
+            limit=READ_BYTES,  # The default of 64 KiB stops and starts a socket four times for each chunk of a content.
         )
         return int(self._server.sockets[0].getsockname()[1])
 
@@ -64,7 +76,7 @@ class TcpListener:
         link = WorkerLink(reader, writer, "tcp")
         pump = asyncio.create_task(link.pump())
         try:
-            await self._converse(link, writer)
+            await self._converse(link, reader, writer)
         except Turned:
             pass
         except TimeoutError:
@@ -86,7 +98,7 @@ class TcpListener:
             except TimeoutError:
                 link.abort()
 
-    async def _converse(self, link: WorkerLink, writer: asyncio.StreamWriter) -> None:
+    async def _converse(self, link: WorkerLink, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tls = writer.get_extra_info("ssl_object")
         check_cipher(tls)
         if self._unauthenticated >= self._config.max_unauthenticated_links:
@@ -94,7 +106,32 @@ class TcpListener:
             return
         self._unauthenticated += 1
         try:
+            peeked = await _peek(reader)
+            if peeked in METHODS:
+                await self._serve_visitor(peeked, link, reader, writer)
+                return
+            link.unread(peeked)
             admitted = await self._gatekeeper.admit(link, tls.getpeercert(binary_form=True))
         finally:
             self._unauthenticated -= 1
-        await self._service.serve(link, admitted)
+        if isinstance(admitted, Proven):
+            await self._transfers.serve(link, admitted)
+        else:
+            await self._service.serve(link, admitted)
+
+    async def _serve_visitor(
+        self, peeked: bytes, link: WorkerLink, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            await self._door.serve(peeked, reader, writer)
+        except (OSError, TimeoutError) as error:
+            logger.info("A visitor from %s went without its answer: %r", link.address, error)
+            link.abort()
+
+
+async def _peek(reader: asyncio.StreamReader) -> bytes:
+    try:
+        async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
+            return await reader.readexactly(PEEK_BYTES)
+    except (OSError, asyncio.IncompleteReadError) as error:
+        raise LinkLost(str(error)) from error

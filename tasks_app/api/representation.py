@@ -9,7 +9,7 @@ from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
 from octaskly_wire.vocabulary import SandboxLevel
-from tasks_app.models import Result, Task
+from tasks_app.models import File, Result, Task, TaskOutput
 
 
 class LimitsSerializer(serializers.Serializer[Any]):
@@ -35,8 +35,16 @@ class TaskRequestSerializer(serializers.Serializer[Any]):
     sandbox = serializers.ChoiceField(choices=[level.value for level in SandboxLevel], required=False)
     network = serializers.BooleanField(required=False)
     limits = LimitsSerializer(required=False)
-    inputs = serializers.ListField(child=serializers.CharField(), required=False)
-    outputs = serializers.ListField(child=serializers.CharField(), required=False)
+    inputs = serializers.ListField(
+        child=serializers.CharField(),
+        required=False,
+        help_text="each the name of a file of yours, or `name=sha256:<hex>` for a content under that name",
+    )
+    outputs = serializers.ListField(
+        child=serializers.CharField(),
+        required=False,
+        help_text="names, or patterns with * ? [...], and ** for folders; each must come to a file",
+    )
 
 
 class TaskSerializer(serializers.ModelSerializer[Task]):
@@ -102,6 +110,35 @@ class AttemptSerializer(serializers.ModelSerializer[Result]):
             "stdout_truncated", "stderr_truncated",
         ]  # fmt: skip
         read_only_fields = fields
+
+
+class FileSerializer(serializers.ModelSerializer[File]):
+    """A file as returned."""
+
+    size = serializers.IntegerField(source="blob.size_bytes", help_text="bytes")
+    sha256 = serializers.CharField(source="blob_id")
+
+    class Meta:
+        model = File
+        fields: ClassVar = ["name", "size", "sha256", "created_at"]
+        read_only_fields = fields
+
+
+class OutputSerializer(serializers.ModelSerializer[TaskOutput]):
+    """A file that an attempt of a task left."""
+
+    size = serializers.IntegerField(source="size_bytes", help_text="bytes")
+    is_available = serializers.SerializerMethodField(help_text="false when the content has expired")
+    attempt = serializers.IntegerField(source="result.attempt")
+
+    class Meta:
+        model = TaskOutput
+        fields: ClassVar = ["name", "size", "sha256", "is_available", "attempt"]
+        read_only_fields = fields
+
+    def get_is_available(self, output: TaskOutput) -> bool:
+        """Return whether the content can be read."""
+        return output.blob_id is not None
 
 
 class WaitingWorkerSerializer(serializers.Serializer[Any]):

@@ -31,7 +31,8 @@ from tasks_app.api.representation import (
     WhySerializer,
 )
 from tasks_app.models import Result, Task
-from tasks_app.submission import InvalidSubmission, read_submission
+from tasks_app.submission import InvalidSubmission, prefix_of, read_submission
+from tasks_app.task_inputs import MissingInput
 
 TaskUsers = allow(Role.ADMIN, Role.DISPATCHER, Role.CLIENT)
 MAX_KEY_LENGTH = 255
@@ -103,6 +104,8 @@ class TaskListView(ListAPIView[Task]):
                 headers = {"Idempotent-Replay": "true"} if is_replay else {}
             else:
                 tasks = submit()
+        except MissingInput as error:
+            raise bad_field(f"{prefix_of(error.position, is_list=is_list)}inputs", str(error)) from error
         except services.QueueFull as error:
             raise Problem(429, detail=str(error), headers={"Retry-After": str(QUEUE_FULL_RETRY_S)}) from error
         except idempotency.KeyReused as error:

@@ -32,6 +32,7 @@ from dispatcher.ports import (
 )
 from octaskly_wire.messages import CapturedOutput, Limits, OutcomeReport, Register
 from octaskly_wire.vocabulary import Admission, Enforcement, FailureReason, SandboxLevel
+from tasks_app.blob_store import BlobStore
 from tasks_app.dispatch_store import FITTING_QUERY, READY_QUERY, DispatchStore
 from tasks_app.ids import new_task_ids
 from tasks_app.models import Result, Task
@@ -46,9 +47,9 @@ BASIC = (SandboxLevel.BASIC, False)
 
 
 @pytest.fixture
-def store():
+def store(tmp_path):
     """Return the store; each test calls it from its own thread, as the engine does."""
-    return DispatchStore()
+    return DispatchStore(BlobStore(tmp_path / "blobs", max_bytes=1 << 30, reserve_bytes=0))
 
 
 @pytest.fixture

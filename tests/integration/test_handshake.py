@@ -13,6 +13,7 @@ from dispatcher.ports import StoreUnavailable, WhitelistEntry, Wishes, WorkerCon
 from dispatcher.shell.handshake import ClusterFacts, Gatekeeper
 from dispatcher.shell.service import DispatcherService
 from dispatcher.shell.tcp_listener import TcpListener
+from dispatcher.shell.transfer import TransferServer
 from dispatcher.shell.writer import StoreWriter
 from octaskly_wire import auth, identity, tls
 from octaskly_wire.codec import Codec
@@ -57,6 +58,10 @@ class MemoryStore:
     def whitelist_entry(self, worker_id):
         """Return the worker's entry."""
         return self.whitelist.get(worker_id)
+
+
+class NoBlobs:
+    """An empty store of contents: nobody here comes so far as to ask for one."""
 
 
 class Door:
@@ -148,7 +153,9 @@ def at_the_door(scenario):
         facts = ClusterFacts("c1", CA, lambda: leaf, 5.0, 30.0)
         config = ShellConfig("c1", bind="127.0.0.1", port=0)
         gatekeeper = Gatekeeper(facts, door.store, writer)
-        listener = TcpListener(config, tls.server_context(CA, leaf, leaf_key), gatekeeper, service)
+        transfers = TransferServer(service.transfers, NoBlobs())
+        context = tls.server_context(CA, leaf, leaf_key)
+        listener = TcpListener(config, context, gatekeeper, service, transfers=transfers)
         door.port = await listener.start()
         try:
             async with asyncio.timeout(30):
@@ -156,6 +163,7 @@ def at_the_door(scenario):
         finally:
             service.close_links()
             await listener.stop()
+            await transfers.stop()
             engine.cancel()
             await asyncio.gather(engine, return_exceptions=True)
             await writer.stop()
@@ -311,7 +319,7 @@ def test_garbage_and_floods_leave_the_door_working():
 
     async def scenario(door):
         door.allow()
-        for data in (b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 5000, b"\0" * 100):
+        for data in (b"POST / HTTP/1.1\r\n\r\n", b"\xff" * 5000, b"\0" * 100):
             reader, writer = await asyncio.open_connection("127.0.0.1", door.port, ssl=tls.unverified_client_context())
             writer.write(data)
             assert await asyncio.wait_for(reader.read(), 10) == b""

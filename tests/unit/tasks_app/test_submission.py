@@ -56,8 +56,15 @@ BAD = [
     ({"limits": {"gpu": 1}}, "limits.gpu"),
     ({"limits": {"timeout_s": 1}}, "limits.timeout_s"),
     ({"limits": []}, "limits"),
-    ({"inputs": ["a"]}, "inputs"),
-    ({"outputs": ["*.png"]}, "outputs"),
+    ({"inputs": "a"}, "inputs"),
+    ({"inputs": [5]}, "inputs"),
+    ({"inputs": ["../a"]}, "inputs"),
+    ({"inputs": ["a=sha256:xyz"]}, "inputs"),
+    ({"inputs": ["*.png"]}, "inputs"),
+    ({"inputs": ["a", "A"]}, "inputs"),
+    ({"outputs": ["/a"]}, "outputs"),
+    ({"outputs": ["a\0"]}, "outputs"),
+    ({"outputs": ["a", "a"]}, "outputs"),
     ({"colour": "red"}, "colour"),
 ]
 
@@ -96,6 +103,14 @@ def test_list_longer_than_allowed_is_refused():
         read_submission(body)
 
 
+def test_more_inputs_than_one_transaction_should_store_are_refused():
+    """The cap on all inputs of a request is said with the number that was asked for."""
+    names = [f"f{number}" for number in range(500)]
+    body = json.dumps([{"command": "true", "inputs": names}] * 201).encode()
+    with pytest.raises(InvalidSubmission, match=r"100500 inputs .* 100000"):
+        read_submission(body)
+
+
 def test_deep_nesting_is_refused():
     """A bomb of brackets ends as a bad body."""
     with pytest.raises(InvalidSubmission):
@@ -106,7 +121,7 @@ def test_whole_task_comes_through():
     """Every field of the contract is read."""
     task = {
         "command": "echo hi", "name": "greeting", "env": {"A": "b"}, "priority": -5, "timeout": 7, "max_retries": 2,
-        "sandbox": "none", "network": True, "limits": {"memory_mb": 64}, "inputs": [], "outputs": [],
+        "sandbox": "none", "network": True, "limits": {"memory_mb": 64}, "inputs": ["a"], "outputs": ["*.b"],
     }  # fmt: skip
     (spec,), is_list = read_submission(json.dumps(task).encode())
     assert (spec.command, spec.name, spec.env, spec.priority, spec.timeout) == (
@@ -117,6 +132,7 @@ def test_whole_task_comes_through():
         7,
     )
     assert (spec.max_retries, spec.sandbox, spec.network, spec.limits.memory_mb) == (2, "none", True, 64)
+    assert (spec.inputs, spec.outputs) == (["a"], ["*.b"])
     assert not is_list
 
 

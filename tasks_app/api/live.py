@@ -1,0 +1,132 @@
+"""What the live routes ask before they begin: who may, and whether the request makes sense.
+
+The waiting and streaming itself stands outside of Django, in octaskly_site.live, so that it holds no thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts_app.rest.problems import Problem, bad_field
+from tasks_app import selectors
+from tasks_app.api.representation import TaskSerializer
+from tasks_app.api.views import TaskUsers, TaskView
+from tasks_app.models import Task
+from tasks_app.transitions import ENDED
+
+MAX_WAIT_IDS: Final = 500
+MAX_WAIT_S: Final = 60.0
+USUAL_WAIT_S: Final = 30.0
+MAX_OFFSET: Final = (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class FollowRequest:
+    """A task's output may be followed like this."""
+
+    task_id: str
+    offset: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaitRequest:
+    """It is waited for these tasks; all may be seen, and none has ended yet."""
+
+    task_ids: tuple[str, ...]
+    timeout_s: float
+
+
+class LiveAnswer(Response):
+    """Says that a live route may begin, and with what."""
+
+    def __init__(self, begin: FollowRequest | WaitRequest, data: Any = None) -> None:
+        super().__init__(data)
+        self.begin = begin
+
+
+class FollowView(TaskView):
+    """Answers for `?follow=1` and for the WebSocket."""
+
+    def perform_content_negotiation(self, request: Any, force: bool = False) -> Any:  # noqa: FBT001, FBT002 - theirs
+        """Take every Accept header: what is refused is refused in JSON."""
+        return super().perform_content_negotiation(request, force=True)
+
+    def get(self, request: Any, pk: str) -> Response:
+        """Say from where the output is followed."""
+        task = self.find(pk)
+        offset, attempt = (_whole_number(request, name) for name in ("offset", "attempt"))
+        if attempt and not task.results.filter(attempt=attempt).exists():
+            raise Problem(404, detail=f"the task has no attempt {attempt}")
+        return LiveAnswer(FollowRequest(task.id, offset, attempt))
+
+
+def _whole_number(request: Any, name: str) -> int:
+    raw = request.query_params.get(name, "0")
+    if not (raw.isascii() and raw.isdigit() and len(raw) < 20 and int(raw) <= MAX_OFFSET):  # noqa: PLR2004 - digits
+        raise bad_field(name, "must be a whole number")
+    return int(raw)
+
+
+class WaitSerializer(serializers.Serializer[Any]):
+    """What to wait for. For the schema only: `_read_wait` is what reads and checks."""
+
+    ids = serializers.ListField(child=serializers.CharField(), min_length=1, max_length=MAX_WAIT_IDS)
+    timeout = serializers.FloatField(required=False, min_value=0, max_value=MAX_WAIT_S, help_text="seconds; default 30")
+
+
+class WaitAnswerSerializer(serializers.Serializer[Any]):
+    """Those that have ended."""
+
+    tasks = TaskSerializer(many=True)
+
+
+class WaitView(APIView):
+    """Wait for tasks to end."""
+
+    permission_classes = (TaskUsers,)
+
+    @extend_schema(request=WaitSerializer, responses=WaitAnswerSerializer)
+    def post(self, request: Any) -> Response:
+        """Return those of the tasks that have ended, as soon as there is one; none of them at the time-out."""
+        wait = _read_wait(request.data)
+        visible = set(selectors.visible_to(request.user).filter(id__in=wait.task_ids).values_list("id", flat=True))
+        for position, task_id in enumerate(wait.task_ids):
+            if task_id not in visible:
+                error = {"field": f"ids.{position}", "message": f"there is no task {task_id}"}
+                raise Problem(404, detail=error["message"], errors=[error])
+        tasks = ended_among(wait.task_ids)
+        return Response({"tasks": tasks}) if tasks else LiveAnswer(wait, {"tasks": []})
+
+
+def _read_wait(body: Any) -> WaitRequest:
+    if not isinstance(body, dict):
+        raise Problem(400, detail="the body must be an object with ids and timeout")
+    unknown = body.keys() - {"ids", "timeout"}
+    if unknown:
+        raise bad_field(min(unknown), "is not a field of this request")
+    ids, timeout_s = body.get("ids"), body.get("timeout", USUAL_WAIT_S)
+    if not isinstance(ids, list) or not 1 <= len(ids) <= MAX_WAIT_IDS:
+        raise bad_field("ids", f"must be a list of 1 to {MAX_WAIT_IDS} ids")
+    for position, task_id in enumerate(ids):
+        if not isinstance(task_id, str):
+            raise bad_field(f"ids.{position}", "must be text")
+    is_number = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool)
+    if not is_number or not 0 <= timeout_s <= MAX_WAIT_S:
+        raise bad_field("timeout", f"must be a number from 0 to {MAX_WAIT_S:g}")
+    return WaitRequest(tuple(ids), float(timeout_s))
+
+
+def ended_among(task_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Return those of the tasks that have ended, as REST shows them, in the order in which they were named."""
+    tasks = Task.objects.select_related("owner").filter(id__in=task_ids, status__in=[status.value for status in ENDED])
+    found = {task.id: task for task in tasks}
+    in_order = [found[task_id] for task_id in dict.fromkeys(task_ids) if task_id in found]
+    return list(TaskSerializer(in_order, many=True).data)

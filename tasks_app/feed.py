@@ -1,0 +1,74 @@
+"""Wakes whoever waits for tasks to change, as soon as this process has committed a change of them.
+
+A hint and no more: what another process writes is not told here, so whoever waits looks again by itself, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+
+class Watch:
+    """Waits for one of some tasks to change."""
+
+    def __init__(self) -> None:
+        self._is_told = asyncio.Event()
+
+    def tell(self) -> None:
+        """Hear of a change; call on the loop."""
+        self._is_told.set()
+
+    async def told(self) -> None:
+        """Return as soon as there is a change that `changed` will return."""
+        await self._is_told.wait()
+
+    async def changed(self, timeout_s: float) -> None:
+        """Return at the first change since the last call, or after the time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._is_told.wait()
+        self._is_told.clear()
+
+
+class Feed:
+    """Who watches which tasks. Watching belongs to one loop; telling may come from any thread."""
+
+    def __init__(self) -> None:
+        self._watches: dict[str, set[Watch]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def tell(self, task_ids: Iterable[str]) -> None:
+        """Say that tasks have changed; call after the commit. Costs nothing while nobody watches."""
+        loop = self._loop
+        if self._watches and loop is not None:
+            # A loop that has ended has nobody left to wake.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._wake, tuple(task_ids))
+
+    @contextmanager
+    def watch(self, task_ids: Iterable[str]) -> Iterator[Watch]:
+        """Watch these tasks; begin before the first look at them."""
+        self._loop = asyncio.get_running_loop()
+        watch = Watch()
+        watched = set(task_ids)
+        for task_id in watched:
+            self._watches.setdefault(task_id, set()).add(watch)
+        try:
+            yield watch
+        finally:
+            for task_id in watched:
+                watches = self._watches[task_id]
+                watches.discard(watch)
+                if not watches:
+                    del self._watches[task_id]
+
+    def _wake(self, task_ids: Sequence[str]) -> None:
+        for task_id in task_ids:
+            for watch in self._watches.get(task_id, ()):
+                watch.tell()
+
+
+feed = Feed()
+"""The one of this process."""

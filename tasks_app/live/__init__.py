@@ -1,0 +1,1 @@
+"""Following tasks while they run."""

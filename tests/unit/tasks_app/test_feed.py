@@ -1,0 +1,67 @@
+"""Whoever waits for a task is woken by its change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from tasks_app.feed import Feed
+
+LONG_S = 60.0
+
+
+def unread_ids() -> Iterator[str]:
+    """Fail whoever looks at them."""
+    raise AssertionError("the ids were looked at")
+    yield
+
+
+def test_a_change_told_by_a_thread_wakes_its_watches():
+    """Those of the task, and no others."""
+
+    async def story() -> None:
+        feed = Feed()
+        with feed.watch(["a", "b"]) as watch, feed.watch(["c"]) as other:
+            await asyncio.to_thread(feed.tell, ["b", "x"])
+            await watch.changed(LONG_S)
+            assert not other._is_told.is_set()
+
+    asyncio.run(story())
+
+
+def test_a_change_between_two_waits_is_not_missed():
+    """What is told while nobody waits is there at the next wait, once."""
+
+    async def story() -> None:
+        feed = Feed()
+        with feed.watch(["a"]) as watch:
+            feed.tell(["a"])
+            await asyncio.sleep(0)
+            await watch.changed(LONG_S)
+            assert not watch._is_told.is_set()
+
+    asyncio.run(story())
+
+
+def test_nothing_is_kept_of_a_watch_that_is_over():
+    """And telling costs nothing then, not even a look at the ids."""
+
+    async def story() -> None:
+        feed = Feed()
+        with feed.watch(["a", "a"]):
+            pass
+        assert not feed._watches
+        feed.tell(unread_ids())
+
+    asyncio.run(story())
+
+
+def test_telling_after_the_loop_has_ended_does_nothing():
+    """The writer's thread may outlive the loop at the end."""
+    feed = Feed()
+
+    async def story() -> None:
+        feed.watch(["a"]).__enter__()
+
+    asyncio.run(story())
+    feed.tell(["a"])
