@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import json
 import logging
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from django.db import connections
 
 from octaskly_site.options import DispatcherOptions
 from octaskly_site.surviving_worker import SurvivingWorker
+from octaskly_wire.errors import BadProof
+from octaskly_wire.identity import certificate_expires_at
 from workers_app.services import ClusterIdentity, create_join_token
 
 logger = logging.getLogger(__name__)
@@ -100,9 +105,11 @@ class LocalWorker:
         await ended
 
     def _has_identity(self) -> bool:
-        cluster_file = self._state_dir / "cluster_id"
-        with contextlib.suppress(OSError):
-            return cluster_file.read_text(encoding="ascii").strip() == self._cluster.cluster_id
+        """Return whether the child needs no token: it is enrolled here, with a certificate that is still good."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, BadProof):
+            stored = json.loads((self._state_dir / "identity.json").read_text(encoding="utf-8"))
+            expires_at = certificate_expires_at(base64.b64decode(stored["certificate"]))
+            return stored["cluster_id"] == self._cluster.cluster_id and expires_at > datetime.now(UTC)
         return False
 
 

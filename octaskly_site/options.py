@@ -9,6 +9,7 @@ from pathlib import Path
 
 from octaskly_site import env
 from octaskly_site.env import ConfigurationError
+from octaskly_site.web.certificate import is_loopback
 from octaskly_wire.vocabulary import SandboxLevel
 
 MAX_WORKER_THREADS = 256
@@ -23,6 +24,7 @@ class DispatcherOptions:
     bind: str
     api_port: int
     api_host: str
+    serves_https: bool
     db_path: Path
     threads: int
     runs_local_worker: bool
@@ -37,8 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=_port, help="TCP port for workers (default 5555, OCTASKLY_PORT)")
     parser.add_argument("--quic-port", type=_port, help="UDP port announced for QUIC (default 5555); not served yet")
     parser.add_argument("--bind", default="0.0.0.0", help="address for workers (default 0.0.0.0)")  # noqa: S104
-    parser.add_argument("--api-port", type=_port, help="HTTP port (default 3000, OCTASKLY_API_PORT)")
-    parser.add_argument("--api-host", default="127.0.0.1", help="HTTP address (default 127.0.0.1)")
+    parser.add_argument("--api-port", type=_port, help="web port (default 3000, OCTASKLY_API_PORT)")
+    parser.add_argument(
+        "--api-host", default="127.0.0.1", help="web address (default 127.0.0.1); any but loopback speaks HTTPS"
+    )
+    scheme = parser.add_mutually_exclusive_group()
+    scheme.add_argument("--https", action="store_true", help="speak HTTPS on loopback, too")
+    scheme.add_argument(
+        "--insecure-http", action="store_true", help="speak plain HTTP off loopback, as behind a proxy with TLS"
+    )
     parser.add_argument("--db-path", help="database file (default ./data/octaskly.db, OCTASKLY_DB_PATH)")
     parser.add_argument("--secret-key", help="root secret, at least 16 characters (OCTASKLY_SECRET_KEY)")
     parser.add_argument("--workers", type=int, default=8, help="threads for database and HTTP work (default 8)")
@@ -59,12 +68,14 @@ def read_options(given: dict[str, object]) -> DispatcherOptions:
     if not drain_timeout_s >= 0:
         raise ConfigurationError("--drain-timeout: must not be negative", exit_code=2)
     port = _flag_or_env(given["port"], "OCTASKLY_PORT", 5555)
+    api_host = str(given["api_host"])
     return DispatcherOptions(
         port=port,
         quic_port=int(str(given["quic_port"] or port)),
         bind=str(given["bind"]),
         api_port=_flag_or_env(given["api_port"], "OCTASKLY_API_PORT", 3000),
-        api_host=str(given["api_host"]),
+        api_host=api_host,
+        serves_https=bool(given["https"]) or not (given["insecure_http"] or is_loopback(api_host)),
         db_path=env.db_path(),
         threads=threads,
         runs_local_worker=bool(given["with_worker"]),

@@ -1,4 +1,4 @@
-"""Hosts Daphne on the one event loop of the process. The only file that touches Daphne and Twisted."""
+"""Hosts the web server on the one event loop of the process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-MAX_BODY_SECONDS = 60
+from octaskly_site.web.certificate import ServerCertificate
+from octaskly_site.web.limits import WebLimits
 
 
 def open_listening_socket(host: str, port: int) -> socket.socket:
@@ -34,15 +35,23 @@ def listening_error(error: OSError, port_flag: str, host_flag: str, host: str, p
     return f"{flag}: cannot listen on {host}:{port}: {error.strerror or error}"
 
 
-def run(application: Any, listening: socket.socket, main: Callable[[], Awaitable[int]]) -> int:
-    """Serve HTTP and run `main` beside it until main ends; return what it returned.
+def run(
+    application: Any,
+    listening: socket.socket,
+    limits: WebLimits,
+    own: ServerCertificate | None,
+    main: Callable[[], Awaitable[int]],
+) -> int:
+    """Serve HTTP, or HTTPS with a certificate, and run `main` beside it until main ends; return what it returned.
 
     Daphne makes its loop when it is imported, from the current policy, and owns it through Twisted's
     reactor; everything else in the process lives on that same loop.
     """
     _prefer_uvloop()
-    from daphne.server import Server, twisted_loop
+    from daphne.server import twisted_loop
     from twisted.internet import reactor
+
+    from octaskly_site.web.server import WebServer
 
     outcome: list[int | BaseException] = []
 
@@ -57,18 +66,7 @@ def run(application: Any, listening: socket.socket, main: Callable[[], Awaitable
 
         twisted_loop.main_task = twisted_loop.create_task(until_main_ends())
 
-    server = Server(
-        application=application,
-        # Twisted takes the descriptor over and closes it.
-        endpoints=[f"fd:fileno={listening.detach()}"],
-        signal_handlers=False,
-        ready_callable=on_ready,
-        http_timeout=MAX_BODY_SECONDS,
-        server_name="octaskly",
-        verbosity=0,
-        application_close_timeout=5,
-    )
-    server.run()
+    WebServer(application, listening, limits, own, on_ready).run()
     result = outcome[0] if outcome else 1
     if isinstance(result, BaseException):
         raise result

@@ -13,9 +13,14 @@ from pathlib import Path
 OPENSSL_CONF = Path(__file__).with_name("openssl.cnf")
 
 
+def is_openssl_loaded() -> bool:
+    """Return whether this process has OpenSSL already, so that a pin comes too late."""
+    return any(name in sys.modules for name in ("_ssl", "_hashlib"))
+
+
 def pin_cipher_suite() -> bool:
     """Point OpenSSL at our configuration; return whether that came in time."""
-    if any(name in sys.modules for name in ("_ssl", "_hashlib")):
+    if is_openssl_loaded():
         return os.environ.get("OPENSSL_CONF") == str(OPENSSL_CONF)
     os.environ["OPENSSL_CONF"] = str(OPENSSL_CONF)
     return True

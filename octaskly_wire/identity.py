@@ -1,7 +1,7 @@
 """Keys and certificates: the cluster's CA, the dispatcher's and the workers' leaves, and what proves a worker.
 
-All keys are Ed25519. The CA signs leaves directly. From a certificate request only the public key is used:
-a peer never chooses a name, a role or a lifetime.
+The CA's and the workers' keys are Ed25519, the dispatcher's own for TLS is of `server_key`. The CA signs leaves directly.
+From a certificate request only the public key is used: a peer never chooses a name, a role or a lifetime.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import (
@@ -44,7 +45,7 @@ def new_key() -> Ed25519PrivateKey:
     return Ed25519PrivateKey.generate()
 
 
-def key_to_pem(key: Ed25519PrivateKey) -> bytes:
+def key_to_pem(key: Ed25519PrivateKey | EllipticCurvePrivateKey) -> bytes:
     """Return the unencrypted PEM; whoever writes it sees to mode 0600."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
@@ -120,7 +121,11 @@ def worker_uri(cluster_id: str, worker_id: str) -> str:
 
 
 def issue_dispatcher_certificate(
-    ca_certificate: bytes, ca_key: Ed25519PrivateKey, cluster_id: str, public_key: Ed25519PublicKey, now: datetime
+    ca_certificate: bytes,
+    ca_key: Ed25519PrivateKey,
+    cluster_id: str,
+    public_key: Ed25519PublicKey | EllipticCurvePublicKey,
+    now: datetime,
 ) -> bytes:
     """Return a certificate (DER) good for serving as this cluster's dispatcher, and for nothing else."""
     san = x509.DNSName(dispatcher_server_name(cluster_id))
@@ -151,7 +156,7 @@ def _issue_leaf(
     ca_certificate: bytes,
     ca_key: Ed25519PrivateKey,
     san: x509.GeneralName,
-    public_key: Ed25519PublicKey,
+    public_key: Ed25519PublicKey | EllipticCurvePublicKey,
     usage: x509.ObjectIdentifier,
     now: datetime,
     lifetime: timedelta,
@@ -172,7 +177,11 @@ def _issue_leaf(
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public_key: Ed25519PublicKey, now: datetime, lifetime: timedelta
+    subject: x509.Name,
+    issuer: x509.Name,
+    public_key: Ed25519PublicKey | EllipticCurvePublicKey,
+    now: datetime,
+    lifetime: timedelta,
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()

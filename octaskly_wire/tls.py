@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from octaskly_wire.errors import WrongCipher
@@ -20,7 +21,9 @@ CIPHER_SUITE: Final = "TLS_AES_256_GCM_SHA384"
 VERSION: Final = "TLSv1.3"
 
 
-def server_context(ca_certificate: bytes, certificate: bytes, key: Ed25519PrivateKey) -> ssl.SSLContext:
+def server_context(
+    ca_certificate: bytes, certificate: bytes, key: Ed25519PrivateKey | EllipticCurvePrivateKey
+) -> ssl.SSLContext:
     """Return the dispatcher's context: a client certificate is checked when given.
 
     It is optional because a machine that enrols has none yet; the handshake lets it do nothing else.
@@ -67,7 +70,7 @@ def _context(protocol: int) -> ssl.SSLContext:
     return context
 
 
-def _load_own(context: ssl.SSLContext, certificate: bytes, key: Ed25519PrivateKey) -> None:
+def _load_own(context: ssl.SSLContext, certificate: bytes, key: Ed25519PrivateKey | EllipticCurvePrivateKey) -> None:
     # The ssl module reads keys from files only. mkstemp makes them 0600; they live for one call.
     descriptor, path = tempfile.mkstemp(prefix="octaskly-", suffix=".pem")
     try:

@@ -170,6 +170,7 @@ class JoinTokenAdmin(ReadOnlyAdmin):
             "title": "New join token",
             "form": form,
             "token": token,
+            "join_line": services.join_line(token) if token else "",
             "opts": self.model._meta,
         }
         return TemplateResponse(request, "workers_app/new_join_token.html", context)

@@ -124,9 +124,10 @@ class JoinTokenRequest(serializers.Serializer[Any]):
 
 
 class JoinTokenAnswer(serializers.Serializer[Any]):
-    """The token; it cannot be read again."""
+    """The token, and the line that joins a machine with it; neither can be read again."""
 
     token = serializers.CharField()
+    join_command = serializers.CharField()
     uses = serializers.IntegerField()
     ttl_s = serializers.IntegerField()
     auto_approve = serializers.BooleanField()
@@ -143,4 +144,5 @@ class JoinTokenView(APIView):
         body = JoinTokenRequest(data=request.data)
         body.is_valid(raise_exception=True)
         token = services.create_join_token(**body.validated_data, actor=request.user)
-        return Response({"token": token, **body.validated_data}, status=201)
+        answer = {"token": token, "join_command": services.join_line(token), **body.validated_data}
+        return Response(answer, status=201)

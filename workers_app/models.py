@@ -13,15 +13,19 @@ ADMISSION_CHOICES = [(state.value, state.value) for state in Admission]
 
 
 class Cluster(models.Model):
-    """The one row that makes this database a cluster: its id and its certificate authority.
+    """The one row that makes this database a cluster: its id, its certificate authority and its key for TLS servers.
 
-    The CA's private key is wrapped with a key derived from the secret key, so a wrong secret key is
+    The private keys are wrapped with a key derived from the secret key, so a wrong secret key is
     noticed at start, and a copy of the database alone cannot sign certificates.
     """
 
     cluster_id = models.CharField(primary_key=True, max_length=36)
     ca_certificate = models.BinaryField(help_text="DER")
     ca_key_wrapped = models.BinaryField(help_text="AES-256-GCM, nonce first")
+    server_key_wrapped = models.BinaryField(default=b"", help_text="of TLS servers; AES-256-GCM, nonce first")
+    listens_on = models.CharField(
+        max_length=255, blank=True, default="", help_text="HOST:PORT at which workers reach the dispatcher"
+    )
     created_at = models.DateTimeField()
 
     class Meta:

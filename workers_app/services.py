@@ -11,8 +11,9 @@ from django.db import transaction
 from audit_app.trail import AuditEvent, record
 from octaskly_wire.vocabulary import Admission
 from workers_app import signals
-from workers_app.cluster import ClusterIdentity, WrongSecretKey, ensure_cluster
+from workers_app.cluster import ClusterIdentity, WrongSecretKey, ensure_cluster, record_address
 from workers_app.enrolment import EnrolledWorker, EnrolmentRefused, create_join_token, enrol
+from workers_app.join_line import join_line
 from workers_app.models import Worker
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "drain",
     "enrol",
     "ensure_cluster",
+    "join_line",
+    "record_address",
     "resume",
     "revoke",
     "suspend",

@@ -116,6 +116,7 @@ def test_join_token_is_shown_once(browser, admin_user):
     ).content.decode()
     text = next(word for word in page.split() if word.startswith("octa1-")).split("<")[0]
     token = TokenText.parse(text)
+    assert f"/join.sh | sh -s -- {text}" in page
     assert JoinToken.objects.get().created_by == admin_user
     listed = browser.get(reverse("admin:workers_app_jointoken_changelist")).content.decode()
     assert token.secret not in listed

@@ -172,16 +172,38 @@ def test_another_secret_key_does_not_open_the_cluster(settings):
         services.ensure_cluster(now())
 
 
+def test_the_pin_is_made_once():
+    """A cluster from before there was a server key gets one, and keeps it."""
+    services.ensure_cluster(now())
+    Cluster.objects.update(server_key_wrapped=b"")
+    pin = services.ensure_cluster(now()).pin
+    assert services.ensure_cluster(now()).pin == pin
+    assert pin.startswith("sha256//")
+
+
+def test_a_line_says_where_the_dispatcher_was_last_started():
+    """Before its first start the address is left to be filled in."""
+    assert "https://HOST:5555/join.sh" in services.join_line("octa1-x")
+    services.record_address("192.0.2.7:5556")
+    services.record_address("192.0.2.8:5556")
+    line = services.join_line("octa1-x")
+    assert line.endswith("https://192.0.2.8:5556/join.sh | sh -s -- octa1-x")
+    assert f"--pinnedpubkey '{services.ensure_cluster(now()).pin}'" in line
+    assert "https://pc.lan:1/join.sh" in services.join_line("octa1-x", "pc.lan:1")
+
+
 def test_jointoken_prints_the_token_alone(capsys):
-    """A script can take stdout as it is."""
-    call_command("jointoken", "--uses", "3", "--ttl", "30m", "--auto-approve")
-    assert TokenText.parse(capsys.readouterr().out)
+    """A script can take stdout as it is; people find the whole line on stderr."""
+    call_command("jointoken", "--uses", "3", "--ttl", "30m", "--auto-approve", "--address", "[::1]")
+    printed = capsys.readouterr()
+    assert TokenText.parse(printed.out)
+    assert printed.err.endswith(f"https://[::1]:5555/join.sh | sh -s -- {printed.out}")
     row = JoinToken.objects.get()
     assert (row.uses_allowed, row.auto_approve) == (3, True)
     assert row.expires_at - row.created_at == timedelta(minutes=30)
 
 
-@pytest.mark.parametrize("arguments", [["--ttl", "soon"], ["--uses", "0"], ["--ttl", "0"]])
+@pytest.mark.parametrize("arguments", [["--ttl", "soon"], ["--uses", "0"], ["--ttl", "0"], ["--address", "a b"]])
 def test_jointoken_names_bad_flags(arguments):
     """The flag is named."""
     with pytest.raises(CommandError, match=arguments[0].strip("-")):

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandParser
 
 from octaskly_site import composition, logs
 from octaskly_site.env import ConfigurationError
@@ -19,6 +19,13 @@ class Command(BaseCommand):
     help = "Run the dispatcher: P2P listener, scheduler, mDNS and the web server in one process."
     requires_system_checks: list[str] = []
     requires_migrations_checks = False
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Show itself as it is called where there is no manage.py."""
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        if prog_name == "octaskly manage":
+            parser.prog = "octaskly dispatcher"
+        return parser
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the flags of the contract."""

@@ -1,0 +1,1 @@
+"""Joining a machine in one line: the scripts, the bundles that they fetch, and who serves both."""
