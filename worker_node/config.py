@@ -11,20 +11,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, NoReturn
 
+from octaskly_wire import __version__
 from octaskly_wire.codec import Codec
 from octaskly_wire.errors import BadJoinToken
 from octaskly_wire.join_token import JoinToken
 from octaskly_wire.limits import DEFAULT_PORT, MAX_OUTPUT_BYTES
 from octaskly_wire.messages import NO_LIMITS, Limits
 from octaskly_wire.vocabulary import SandboxLevel
-from worker_node import __version__, logs
+from worker_node import logs
 
 MAX_SLOTS: Final = 4096
 MAX_NAME_CHARACTERS: Final = 255
 MAX_DIGITS: Final = 12
 DEFAULT_DRAIN_TIMEOUT_S: Final = 60.0
 DEFAULT_DISK_RESERVE_MB: Final = 200
-MAX_DISK_RESERVE_MB: Final = 1 << 24
+DEFAULT_CACHE_MB: Final = 10_240
+DEFAULT_MAX_OUTPUT_MB: Final = 10_240
+MAX_MEGABYTES: Final = 1 << 24
 
 DEFAULT_RANGES: Final[Mapping[str, tuple[int, int]]] = {
     "memory_mb": (1, 1 << 24),
@@ -75,6 +78,19 @@ NO_SETTINGS: Final = LimitSettings()
 
 
 @dataclass(frozen=True)
+class FileSettings:
+    """What the owner grants to tasks' files."""
+
+    cache_bytes: int = DEFAULT_CACHE_MB << 20
+    """Inputs that are kept for later tasks."""
+    max_output_bytes: int = DEFAULT_MAX_OUTPUT_MB << 20
+    """Of all outputs of one attempt together."""
+
+
+DEFAULT_FILES: Final = FileSettings()
+
+
+@dataclass(frozen=True)
 class WorkerConfig:
     """How this worker was asked to be."""
 
@@ -89,6 +105,7 @@ class WorkerConfig:
     drain_timeout_s: float = DEFAULT_DRAIN_TIMEOUT_S
     disk_reserve_mb: int = DEFAULT_DISK_RESERVE_MB
     limits: LimitSettings = NO_SETTINGS
+    files: FileSettings = DEFAULT_FILES
     codec: Codec = Codec.MSGPACK
     is_check: bool = False
     logs_json: bool = False
@@ -125,6 +142,13 @@ def parse(arguments: Sequence[str], env: Mapping[str, str]) -> WorkerConfig:
         drain_timeout_s=options.drain_timeout,
         disk_reserve_mb=options.disk_reserve_mb,
         limits=limits,
+        files=FileSettings(
+            cache_bytes=_megabytes_of(parser, options.cache_mb, env, "OCTASKLY_CACHE_MB", DEFAULT_CACHE_MB) << 20,
+            max_output_bytes=_megabytes_of(
+                parser, options.max_output_mb, env, "OCTASKLY_MAX_OUTPUT_MB", DEFAULT_MAX_OUTPUT_MB
+            )
+            << 20,
+        ),
         codec=options.codec,
         is_check=options.check,
         logs_json=options.log_json,
@@ -155,7 +179,8 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = _OneLineParser(
         prog="python -m worker_node",
         description="Runs a dispatcher's tasks on this machine.",
-        epilog="Environment: OCTASKLY_JOIN_TOKEN, OCTASKLY_LOG (or RUST_LOG). A flag wins over its variable.",
+        epilog="Environment: OCTASKLY_JOIN_TOKEN, OCTASKLY_CACHE_MB, OCTASKLY_MAX_OUTPUT_MB, OCTASKLY_LOG (or RUST_LOG)."
+        " A flag wins over its variable.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -192,6 +217,19 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
         default=DEFAULT_DISK_RESERVE_MB,
         metavar="N",
         help="take no new tasks while the state folder's disk has less free; 0 turns that off (default: 200)",
+    )
+    add(
+        "--cache-mb",
+        type=_megabytes,
+        metavar="N",
+        help="inputs kept for later tasks, least recently used go first; 0 keeps none longer than a task needs it"
+        f" (default: {DEFAULT_CACHE_MB})",
+    )
+    add(
+        "--max-output-mb",
+        type=_megabytes,
+        metavar="N",
+        help=f"the most that the output files of one attempt may have together (default: {DEFAULT_MAX_OUTPUT_MB})",
     )
     add(
         "--default-limits",
@@ -278,9 +316,21 @@ def _codec(text: str) -> Codec:
 
 
 def _megabytes(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= MAX_DISK_RESERVE_MB):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {MAX_DISK_RESERVE_MB}")
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS and int(text) <= MAX_MEGABYTES):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {MAX_MEGABYTES}")
     return int(text)
+
+
+def _megabytes_of(
+    parser: argparse.ArgumentParser, given: int | None, env: Mapping[str, str], name: str, default: int
+) -> int:
+    """Return what the flag says, else the variable, else the default."""
+    if given is not None or not (text := env.get(name)):
+        return default if given is None else given
+    try:
+        return _megabytes(text)
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"environment variable {name}: {error}")
 
 
 def _limits_within(ranges: Mapping[str, tuple[int, int]]) -> Callable[[str], list[tuple[str, int]]]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import platform
 import random
 import secrets
 import signal
@@ -25,42 +23,49 @@ from octaskly_wire.messages import (
     Drain,
     HeartbeatAck,
     OutcomeRefused,
+    ReadOutput,
     Refused,
     Resume,
     ToWorker,
-    UnprovenLevel,
     Welcome,
 )
-from octaskly_wire.vocabulary import Admission, RejectionReason, SandboxLevel
+from octaskly_wire.vocabulary import Admission, RejectionReason
 from worker_node.config import WorkerConfig
-from worker_node.core import reactor
+from worker_node.core import delivery, reactor
 from worker_node.core.backoff import reconnect_delay_s
 from worker_node.core.effects import (
     CloseLink,
     Effect,
     ForgetOutcome,
     LeaveForGood,
+    ReleaseContents,
     Send,
     SendOutcome,
     SpoolOutcome,
     StartCommand,
     StopCommand,
+    StoreContents,
 )
 from worker_node.core.outcome import Outcome
-from worker_node.core.state import Offer, WorkerState
+from worker_node.core.state import WorkerState
 from worker_node.sandbox.host import Host
 from worker_node.sandbox.portable import PortableHost
 from worker_node.sandbox.probe import LevelReport, prove_levels
 from worker_node.sandbox.spawner_host import SpawnerHost
 from worker_node.sandbox.survey import survey
 from worker_node.sandbox.workspace import Workspaces
+from worker_node.shell.content_sender import ContentSender
+from worker_node.shell.content_sender import Listener as ContentListener
 from worker_node.shell.joiner import CannotJoin, Joiner
 from worker_node.shell.keyfile import StateFolder
 from worker_node.shell.level_keeper import LevelKeeper
 from worker_node.shell.link import Link
+from worker_node.shell.offering import offer_of
 from worker_node.shell.outcome_keeper import OutcomeKeeper
 from worker_node.shell.runner import Listener, Runner
+from worker_node.shell.task_files import TaskFiles
 from worker_node.shell.tcp_dialer import Connection, DispatcherRefused
+from worker_node.shell.transfers import Transfers
 from worker_node.shell.vitals import VitalSigns
 
 logger = logging.getLogger(__name__)
@@ -98,12 +103,20 @@ class Node:
         self._joiner = Joiner(config, folder, self._boot_id)
         listener = Listener(self._on_started, self._on_finished, self._on_refused)
         workspaces = Workspaces(folder.work)
-        self._runner = Runner(host, workspaces, task_env, listener, config.limits)
+        self._transfers = Transfers()
+        reserve_bytes = config.disk_reserve_mb << 20
+        self._files = TaskFiles(
+            folder.path, config.files, reserve_bytes, self._transfers, has_own_users=host.facts.has_own_users
+        )
+        self._contents = ContentSender(
+            self._transfers, self._files.outgoing, ContentListener(self._on_stored, self._on_store_refused)
+        )
+        self._runner = Runner(host, workspaces, task_env, listener, self._files, config.limits)
         self._levels = LevelKeeper(
             host, workspaces, reports, self._on_levels_changed, allows_network=config.allows_network
         )
-        self._state = WorkerState(_offer(config, reports))
-        self._keeper = OutcomeKeeper(self._state, folder.path, config.disk_reserve_mb << 20, self._perform)
+        self._state = WorkerState(offer_of(config, reports))
+        self._keeper = OutcomeKeeper(self._state, folder.path, reserve_bytes, self._perform)
         self._link: Link | None = None
         self._is_quiet = asyncio.Event()
         self._must_leave = asyncio.Event()
@@ -115,6 +128,7 @@ class Node:
         """Work until told to stop; return the exit code."""
         self._take_signals()
         self._keeper.replay()
+        self._files.keep_only({attempt_id: kept.outcome.contents for attempt_id, kept in self._state.finished.items()})
         chores = [
             asyncio.create_task(work) for work in (self._keeper.run(), self._levels.run(), self._stay_connected())
         ]
@@ -132,6 +146,9 @@ class Node:
                 task.cancel()
             await asyncio.gather(*chores, return_exceptions=True)
             await self._runner.close()
+            await self._contents.close()
+            await self._files.close()
+            self._transfers.close()
             await self._keeper.close()
 
     def stop(self) -> None:
@@ -217,6 +234,8 @@ class Node:
         """Work over one link; return why it ended."""
         link = Link(connection, self._on_message)
         self._link = link
+        self._runner.live.attach(link.send_bulk)
+        self._transfers.use(self._joiner.endpoint(connection))
         logger.info("Connected as %s (%s)", self._config.name, welcome.admission)
         if welcome.admission is Admission.PENDING:
             logger.info("This worker waits for an admin's approval")
@@ -226,6 +245,8 @@ class Node:
             return await link.run()
         finally:
             self._link = None
+            self._runner.live.detach()
+            self._transfers.use(None)
             heartbeats.cancel()
             await asyncio.gather(heartbeats, return_exceptions=True)
             self._perform(reactor.on_link_lost(self._state))
@@ -242,6 +263,9 @@ class Node:
     def _on_message(self, message: ToWorker) -> None:
         state = self._state
         match message:
+            case ReadOutput():
+                self._runner.live.serve(message)
+                return
             case AssignAttempt():
                 effects = reactor.on_assign(state, message)
             case CancelAttempt():
@@ -288,8 +312,16 @@ class Node:
             self._levels.doubt()
         self._perform(reactor.on_process_refused(self._state, attempt_id, reason, detail))
 
+    # --- what the sender of contents tells ---------------------------------------------------------
+
+    def _on_stored(self, attempt_id: str) -> None:
+        self._perform(delivery.on_contents_stored(self._state, attempt_id))
+
+    def _on_store_refused(self, attempt_id: str, detail: str) -> None:
+        self._perform(delivery.on_contents_refused(self._state, attempt_id, detail))
+
     def _on_levels_changed(self, reports: Sequence[LevelReport]) -> None:
-        self._state.offer = _offer(self._config, reports)
+        self._state.offer = offer_of(self._config, reports)
         if self._link:
             # What a worker offers is said when a link begins; what runs is adopted by the next one.
             self._link.close("the proven sandbox levels changed")
@@ -309,6 +341,10 @@ class Node:
                     self._runner.start(effect.assignment, effect.backend)
                 case StopCommand():
                     self._runner.stop(effect.attempt_id, at_once=effect.at_once)
+                case StoreContents():
+                    self._contents.store(effect.attempt_id, effect.contents)
+                case ReleaseContents():
+                    self._contents.release(effect.attempt_id)
                 case SpoolOutcome() | ForgetOutcome():
                     self._keeper.perform(effect)
                 case CloseLink():
@@ -325,35 +361,6 @@ class Node:
     def _leave(self, reason: str) -> None:
         self._why_leave = self._why_leave or reason
         self._must_leave.set()
-
-
-def _offer(config: WorkerConfig, reports: Sequence[LevelReport]) -> Offer:
-    offered = [report for report in reports if report.is_proven and report.level.rank >= config.min_sandbox.rank]
-    if not offered:
-        logger.warning(
-            "This host proves no sandbox level from %s upwards, so this worker gets no tasks. --check shows what it "
-            "proves and why no more; --min-sandbox lowers the floor (for the worker of a dispatcher's own machine: "
-            "OCTASKLY_LOCAL_MIN_SANDBOX, with OCTASKLY_DEFAULT_SANDBOX for what tasks ask for)",
-            config.min_sandbox,
-        )
-    return Offer(
-        name=config.name,
-        slots=config.slots,
-        proofs=tuple(report.proof() for report in offered),
-        allows_network=config.allows_network,
-        platform=platform.platform(terse=True)[:255],
-        cpu_count=os.cpu_count() or 1,
-        memory_total_bytes=psutil.virtual_memory().total,
-        max_limits=config.limits.caps,
-        max_timeout_s=config.limits.max_timeout_s,
-        unproven=tuple(_why_not(report, config.min_sandbox) for report in reports if report not in offered),
-    )
-
-
-def _why_not(report: LevelReport, floor: SandboxLevel) -> UnprovenLevel:
-    if report.level.rank < floor.rank:
-        return UnprovenLevel(report.level, f"below this worker's floor ({floor})", is_below_floor=True)
-    return UnprovenLevel(report.level, report.why_not[:4096])
 
 
 async def check_levels(workspaces: Workspaces, *, allows_network: bool) -> list[LevelReport]:

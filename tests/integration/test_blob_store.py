@@ -230,6 +230,21 @@ def test_sweeping_leaves_what_somebody_may_go_on_with(store):
     under_way.close()
 
 
+def test_sweeping_removes_old_files_that_no_row_names(store):
+    """What a crash, or an older backup of the database, left without a row goes after a day; what is named stays."""
+    take(store)
+    lost, fresh = ("c0" * 32, "c1" * 32)
+    for digest in (lost, fresh):
+        store.path(digest).parent.mkdir()
+        store.path(digest).write_bytes(b"nobody's")
+    for digest in (lost, DIGEST):
+        os.utime(store.path(digest), (0, store.path(digest).stat().st_mtime - PARTIAL_LIFETIME_S - 60))
+    store.sweep()
+    assert not store.path(lost).exists()
+    assert store.path(fresh).exists()
+    assert store.has(DIGEST)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_many_threads_store_and_forget_the_same_content(store):
     """Whoever has stored it finds row and file, or neither after it was forgotten: never one without the other."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from octaskly_wire.messages import AssignAttempt
+from octaskly_wire.messages import AssignAttempt, InputFile
 from octaskly_wire.vocabulary import SandboxLevel
 from tests.support import faults
 from worker_node.sandbox import kernel
@@ -51,12 +51,24 @@ class Workshop:
         self._count += 1
         name = f"t{self._count}"
         folder = self.workspaces.create(name)
+        (folder / "in").mkdir()
+        (folder / "in" / "put").write_text("ran\n")
+        (folder / "in" / "put").chmod(0o444)
         assignment = AssignAttempt(
-            attempt_id=name, task_id=name, command="echo ran", timeout_s=30, sandbox=level, allows_network=False
+            attempt_id=name,
+            task_id=name,
+            command="cat in/put",
+            timeout_s=30,
+            sandbox=level,
+            allows_network=False,
+            inputs=[InputFile("in/put", "a" * 64, 4)],
+            outputs=["out"],
         )
         seen_as = self.host.seen_by_command(folder)
         plan = plan_attempt(assignment, Backend.SPAWNER, seen_as, os.environ, self.host.facts, NO_SETTINGS)
         song = await run_plan(self.host, plan)
+        if song.end is not None and song.end.tmp_fd is not None:
+            os.close(song.end.tmp_fd)
         self.workspaces.wipe(folder)
         return song
 

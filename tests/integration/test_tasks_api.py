@@ -131,7 +131,7 @@ def test_another_clients_task_does_not_exist(client, client_of):
     assert stranger.get(URL).json()["results"] == []
     for method, path in [
         ("get", ""), ("delete", ""), ("post", "/cancel"), ("post", "/retry"), ("get", "/attempts"), ("get", "/why"),
-        ("get", "/stdout"), ("get", "/stderr"),
+        ("get", "/stdout"), ("get", "/stderr"), ("get", "/outputs"), ("get", "/outputs/x"),
     ]:  # fmt: skip
         assert getattr(stranger, method)(f"{URL}/{task['id']}{path}").status_code == 404, path
     assert client.get(f"{URL}/{task['id']}").json()["status"] == "queued"

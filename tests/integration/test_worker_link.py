@@ -1,6 +1,6 @@
 """The worker against a small dispatcher over real TLS: enrol, prove, run, reconnect, drain.
 
-Long because one small dispatcher, which stands in here, serves all of these tests and nothing else.
+Long because it tells one story after another of the same small dispatcher and its worker.
 """
 
 from __future__ import annotations
@@ -8,44 +8,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from octaskly_wire import auth, identity, tls
+from octaskly_wire import identity, tls
 from octaskly_wire.codec import Codec
-from octaskly_wire.join_token import JoinToken
 from octaskly_wire.messages import (
     AcknowledgeOutcome,
     AdmissionChanged,
-    AssignAttempt,
     AttemptFinished,
     AttemptRejected,
     AttemptStarted,
-    Auth,
-    CaBundle,
     CancelAttempt,
-    Challenge,
     DrainStarted,
-    Enrol,
-    Enrolled,
-    FetchCa,
-    Heartbeat,
-    HeartbeatAck,
-    Hello,
     OutputChunk,
     Refused,
     Register,
-    Welcome,
+    TransferRefused,
 )
-from octaskly_wire.session import DispatcherSession
 from octaskly_wire.vocabulary import (
     Admission,
     FailureReason,
@@ -55,6 +41,15 @@ from octaskly_wire.vocabulary import (
     SandboxLevel,
 )
 from tests.support import levels
+from tests.support.loopback import (
+    CLUSTER,
+    PATIENCE_S,
+    LoopbackDispatcher,
+    Worker,
+    assignment,
+    config_for,
+    run_scene,
+)
 from tests.support.programs import new_mark, processes_with, sleepers, wake
 from worker_node import node
 from worker_node.config import Address, WorkerConfig
@@ -64,176 +59,7 @@ from worker_node.shell.keyfile import StateFolder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the spawner runs on Linux")
 
-CLUSTER = "cluster-1"
-PATIENCE_S = 30.0
 ROOT = Path(__file__).parents[2]
-
-
-class Session:
-    """The dispatcher's end of one open link."""
-
-    def __init__(self, writer: asyncio.StreamWriter, protocol: DispatcherSession) -> None:
-        self.writer = writer
-        self.protocol = protocol
-        self.received: asyncio.Queue[object] = asyncio.Queue()
-        self.heartbeats: list[Heartbeat] = []
-
-    def send(self, *messages) -> None:
-        for message in messages:
-            self.writer.write(self.protocol.encode(message))
-
-    async def next(self, kind):
-        message = await self.received.get()
-        assert isinstance(message, kind), f"{message} instead of {kind.__name__}"
-        return message
-
-
-class LoopbackDispatcher:
-    """Speaks the protocol by the book and decides nothing: the test does."""
-
-    def __init__(self) -> None:
-        self.now = datetime.now(UTC)
-        self.ca, self.ca_key = identity.make_ca(CLUSTER, self.now)
-        key = identity.new_key()
-        certificate = identity.issue_dispatcher_certificate(self.ca, self.ca_key, CLUSTER, key.public_key(), self.now)
-        self.certificate = certificate
-        self.context = tls.server_context(self.ca, certificate, key)
-        self.token = JoinToken.new(identity.ca_digest(self.ca), secrets.token_bytes)
-        self.welcome = Welcome(Admission.APPROVED, heartbeat_interval_s=0.2, lease_s=30.0)
-        self.refuse_enrol: Refused | None = None
-        self.refuse_auth: Refused | None = None
-        self.acknowledges_heartbeats = True
-        self.seen: list[str] = []
-        self.sessions: asyncio.Queue[Session] = asyncio.Queue()
-        self.address = Address("127.0.0.1", 0)
-        self._writers: set[asyncio.StreamWriter] = set()
-
-    @contextlib.asynccontextmanager
-    async def listening(self, port: int = 0) -> AsyncIterator[LoopbackDispatcher]:
-        server = await asyncio.start_server(self._accept, "127.0.0.1", port, ssl=self.context)
-        self.address = Address("127.0.0.1", server.sockets[0].getsockname()[1])
-        try:
-            yield self
-        finally:
-            server.close()
-            for writer in list(self._writers):
-                writer.transport.abort()
-            await server.wait_closed()
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        protocol = DispatcherSession()
-        session = Session(writer, protocol)
-        try:
-            while data := await reader.read(65536):
-                for message in protocol.feed(data):
-                    self._answer(session, message)
-        except ConnectionError:
-            pass
-        finally:
-            self._writers.discard(writer)
-            session.received.put_nowait(None)
-            writer.close()
-
-    def _answer(self, session: Session, message) -> None:
-        self.seen.append(type(message).__name__)
-        match message:
-            case FetchCa():
-                session.send(CaBundle(CLUSTER, self.ca))
-            case Enrol():
-                session.send(self.refuse_enrol or self._enrol(message))
-            case Hello():
-                self.hello = message
-                self.nonce = secrets.token_bytes(32)
-                session.send(Challenge(CLUSTER, self.nonce))
-            case Auth():
-                self._check(message)
-                session.send(self.refuse_auth or self.welcome)
-                if not self.refuse_auth:
-                    session.protocol.open()
-                    self.sessions.put_nowait(session)
-            case Heartbeat():
-                session.heartbeats.append(message)
-                if self.acknowledges_heartbeats:
-                    session.send(HeartbeatAck(message.sequence))
-            case _:
-                session.received.put_nowait(message)
-
-    def _enrol(self, message: Enrol) -> Enrolled:
-        assert message.secret == self.token.secret
-        public_key = identity.public_key_of_request(message.certificate_request)
-        certificate = identity.issue_worker_certificate(self.ca, self.ca_key, CLUSTER, "worker-1", public_key, self.now)
-        return Enrolled("worker-1", CLUSTER, certificate, Admission.PENDING)
-
-    def _check(self, message: Auth) -> None:
-        public_key = identity.check_worker_certificate(
-            message.certificate, self.ca, CLUSTER, self.hello.worker_id, self.now
-        )
-        signed = auth.transcript(
-            cluster_id=CLUSTER,
-            transport="tcp",
-            server_certificate_der=self.certificate,
-            server_nonce=self.nonce,
-            client_nonce=self.hello.nonce,
-            worker_id=self.hello.worker_id,
-            boot_id=self.hello.boot_id,
-        )
-        auth.verify(public_key, signed, message.signature)
-
-
-class Worker:
-    """A node in this process, its end awaited by the fixture."""
-
-    def __init__(self, config: WorkerConfig) -> None:
-        self.config = config
-        self.node: node.Node | None = None
-
-    async def run(self) -> int:
-        with contextlib.closing(StateFolder(self.config.state_dir)) as folder:
-            return await node.run(self.config, folder, dict(os.environ), on_made=self._keep)
-
-    def _keep(self, made: node.Node) -> None:
-        self.node = made
-
-
-def config_for(dispatcher: LoopbackDispatcher, folder: Path, **changes) -> WorkerConfig:
-    """Return the configuration of a worker that knows its dispatcher and has a token."""
-    config = WorkerConfig(
-        name="worker",
-        slots=4,
-        state_dir=folder / "state",
-        dispatcher_address=dispatcher.address,
-        join_token=dispatcher.token,
-        min_sandbox=SandboxLevel.NONE,
-        drain_timeout_s=20.0,
-    )
-    return replace(config, **changes)
-
-
-def assignment(attempt_id: str, command: str, **changes) -> AssignAttempt:
-    """Return an assignment at level basic."""
-    fields = {"timeout_s": 60, "sandbox": SandboxLevel.BASIC, "allows_network": False, **changes}
-    return AssignAttempt(attempt_id=attempt_id, task_id=attempt_id.split(".", maxsplit=1)[0], command=command, **fields)
-
-
-def run_scene(scene: Callable[..., Awaitable[None]], folder: Path, **changes) -> int:
-    """Run a dispatcher, a worker and a scene between them; return the worker's exit code."""
-
-    async def main() -> int:
-        dispatcher = LoopbackDispatcher()
-        async with asyncio.timeout(PATIENCE_S), dispatcher.listening():
-            worker = Worker(config_for(dispatcher, folder, **changes))
-            running = asyncio.create_task(worker.run())
-            playing = asyncio.create_task(scene(dispatcher, worker))
-            await asyncio.wait([running, playing], return_when=asyncio.FIRST_COMPLETED)
-            if not playing.done():
-                code = await running
-                await playing
-                return code
-            playing.result()
-            return await running
-
-    return asyncio.run(main())
 
 
 @pytest.mark.parametrize("codec", list(Codec))
@@ -437,22 +263,61 @@ def test_a_silent_dispatcher_is_left_and_dialled_again(tmp_path):
 
 
 def test_much_output_goes_ahead_in_chunks(tmp_path):
-    """The kept megabyte arrives in order, whole, before the outcome, and not in the outcome."""
+    """Up to a megabyte arrives in order, whole, before the outcome, and not in the outcome."""
 
     async def scene(dispatcher, worker):
         session = await dispatcher.sessions.get()
         await session.next(Register)
-        session.send(assignment("t1.1", "head -c 5000000 /dev/zero | tr '\\0' x; echo end"))
+        session.send(assignment("t1.1", "head -c 1000000 /dev/zero | tr '\\0' x; echo end"))
         await session.next(AttemptStarted)
         data = b""
         while isinstance(message := await session.received.get(), OutputChunk):
             assert (message.stream, message.offset) == ("stdout", len(data))
             data += message.data
         output = message.report.stdout
-        assert (output.total_bytes, output.kept_bytes, output.is_truncated) == (5_000_004, len(data), True)
+        assert (output.total_bytes, output.kept_bytes, output.is_truncated) == (1_000_004, len(data), False)
         assert output.data is None
-        assert data.startswith(b"xxx")
-        assert data.endswith(b"xxxend\n")
+        assert data == b"x" * 1_000_000 + b"end\n"
+        session.send(AcknowledgeOutcome("t1.1"))
+        worker.node.stop()
+
+    assert run_scene(scene, tmp_path) == 0
+
+
+def test_long_output_is_stored_ahead_of_its_outcome(tmp_path):
+    """More than a megabyte goes as files do, whole, and the outcome names it; nothing stays on the worker."""
+
+    async def scene(dispatcher, worker):
+        session = await dispatcher.sessions.get()
+        await session.next(Register)
+        session.send(assignment("t1.1", "head -c 5000000 /dev/zero | tr '\\0' x; echo end; echo oops >&2"))
+        await session.next(AttemptStarted)
+        report = (await session.next(AttemptFinished)).report
+        assert (report.stdout.total_bytes, report.stdout.kept_bytes) == (5_000_004, 5_000_004)
+        assert (report.stdout.data, report.stdout.is_truncated) == (None, False)
+        assert dispatcher.desk.arrived[report.stdout.sha256] == b"x" * 5_000_000 + b"end\n"
+        assert report.stderr.data == b"oops\n"
+        session.send(AcknowledgeOutcome("t1.1"))
+        worker.node.stop()
+
+    assert run_scene(scene, tmp_path) == 0
+    assert [path for name in ("outgoing", "capture") for path in (tmp_path / "state" / name).iterdir()] == []
+
+
+def test_long_output_that_is_not_taken_leaves_its_ends(tmp_path):
+    """The task does not fail because the dispatcher has no room for all that its command wrote."""
+
+    async def scene(dispatcher, worker):
+        dispatcher.desk.refuses_store = TransferRefused(detail="too large", is_final=True)
+        session = await dispatcher.sessions.get()
+        await session.next(Register)
+        session.send(assignment("t1.1", "echo first; head -c 5000000 /dev/zero; echo last"))
+        await session.next(AttemptStarted)
+        report = (await session.next(AttemptFinished)).report
+        assert (report.failure_reason, report.exit_code) == (None, 0)
+        assert (report.stdout.total_bytes, report.stdout.is_truncated) == (5_000_011, True)
+        assert report.stdout.data.startswith(b"first\n")
+        assert report.stdout.data.endswith(b"last\n")
         session.send(AcknowledgeOutcome("t1.1"))
         worker.node.stop()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -12,21 +13,43 @@ import pytest
 
 from octaskly_wire.messages import AssignAttempt
 from octaskly_wire.vocabulary import FailureReason, SandboxLevel
+from tests.support.shelf import Shelf
+from worker_node.config import FileSettings
 from worker_node.core.outcome import Outcome
 from worker_node.sandbox.policy import Backend
 from worker_node.sandbox.portable import PortableHost
 from worker_node.sandbox.workspace import Workspaces
 from worker_node.shell.runner import Listener, Runner
+from worker_node.shell.task_files import TaskFiles
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="these commands are for a POSIX shell")
 
 
-async def run(folder: Path, command: str, timeout_s: int = 20, cancel_when: Path | None = None) -> Outcome:
-    """Run one command; cancel it when a file appears."""
+async def run(
+    folder: Path,
+    command: str,
+    timeout_s: int = 20,
+    cancel_when: Path | None = None,
+    contents: Mapping[str, bytes] | None = None,
+    outputs: Sequence[str] = (),
+) -> Outcome:
+    """Run one command with inputs; cancel it when a file appears."""
     over: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
     listener = Listener(lambda _: None, lambda _, outcome: over.set_result(outcome), lambda *why: over.cancel(str(why)))
-    runner = Runner(PortableHost(), Workspaces(folder / "work"), os.environ, listener)
-    assignment = AssignAttempt("t.1", "t", command, timeout_s, SandboxLevel.BASIC, allows_network=False)
+    shelf = Shelf()
+    inputs = [shelf.put(name, data) for name, data in (contents or {}).items()]
+    files = TaskFiles(folder, FileSettings(), 0, shelf, has_own_users=False)
+    runner = Runner(PortableHost(), Workspaces(folder / "work"), os.environ, listener, files)
+    assignment = AssignAttempt(
+        "t.1",
+        "t",
+        command,
+        timeout_s,
+        SandboxLevel.BASIC,
+        allows_network=False,
+        inputs=inputs,
+        outputs=list(outputs),
+    )
     try:
         async with asyncio.timeout(30):
             runner.start(assignment, Backend.POSIX)
@@ -37,6 +60,17 @@ async def run(folder: Path, command: str, timeout_s: int = 20, cancel_when: Path
             return await over
     finally:
         await runner.close()
+        await files.close()
+
+
+def test_files_go_in_and_out(tmp_path):
+    """A copy of the input, to be read only, and what matches of the outputs."""
+    command = "cat in/a; ls -l in/a | cut -c1-10; mkdir out; cp in/a out/b; ln -s ../in/a out/c"
+    outcome = asyncio.run(run(tmp_path, command, contents={"in/a": b"given\n"}, outputs=["out/*", "out/c"]))
+    assert outcome.stdout.data == b"given\n-r--r--r--\n"
+    assert [(file.name, file.size_bytes) for file in outcome.report.outputs] == [("out/b", 6)]
+    assert outcome.report.failure_reason is FailureReason.MISSING_OUTPUT
+    assert outcome.report.detail == "missing: out/c is a symbolic link, not a regular file"
 
 
 def is_alive(pid: int) -> bool:

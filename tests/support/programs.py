@@ -54,13 +54,15 @@ def clean_environment(home: Path, **variables: str) -> dict[str, str]:
 class Program:
     """One started process with its output in two files."""
 
-    def __init__(self, name: str, command: Sequence[str], folder: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], folder: Path, environment: dict[str, str], cwd: Path = ROOT
+    ) -> None:
         self.name = name
         self.stdout_path = folder / f"{name}.out"
         self.stderr_path = folder / f"{name}.err"
         with self.stdout_path.open("ab") as stdout, self.stderr_path.open("ab") as stderr:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
+                command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
             )
 
     @property

@@ -10,14 +10,17 @@ from typing import Any
 
 import psutil
 
-from octaskly_wire.messages import AssignAttempt, OutcomeReport
+from octaskly_wire.messages import AssignAttempt, OutcomeReport, OutputFile
 from octaskly_wire.vocabulary import SandboxLevel
+from tests.support.shelf import Shelf
+from worker_node.config import FileSettings
 from worker_node.core.outcome import Outcome
 from worker_node.sandbox.policy import Backend
 from worker_node.sandbox.spawner_host import SpawnerHost
 from worker_node.sandbox.survey import survey
 from worker_node.sandbox.workspace import Workspaces
 from worker_node.shell.runner import Listener, Runner
+from worker_node.shell.task_files import TaskFiles
 
 PATIENCE_S = 60.0
 BACKENDS = {
@@ -35,6 +38,7 @@ class Ending:
     def __init__(self) -> None:
         self.is_started = asyncio.Event()
         self.is_over = asyncio.Event()
+        self.attempt_id = ""
         self.outcome: Outcome | None = None
         self.refusal = ""
 
@@ -59,7 +63,9 @@ class Bench:
         self._endings: dict[str, Ending] = {}
         listener = Listener(self._started, self._finished, self._refused)
         env = {**os.environ, "OCTASKLY_JOIN_TOKEN": SECRET, "CLOUD_KEY": SECRET}
-        self.runner = Runner(self.host, self.workspaces, env, listener)
+        self.shelf = Shelf()
+        self.files = TaskFiles(folder, FileSettings(), 0, self.shelf, has_own_users=self.host.facts.has_own_users)
+        self.runner = Runner(self.host, self.workspaces, env, listener, self.files)
 
     def start(self, command: str, level: SandboxLevel = SandboxLevel.BASIC, **changes: Any) -> Ending:
         attempt_id = f"t{self._count}.1"
@@ -70,12 +76,22 @@ class Bench:
             attempt_id=attempt_id, task_id=attempt_id[:-2], command=command, sandbox=level, **fields
         )
         self.runner.start(assignment, BACKENDS[level])
+        ending.attempt_id = attempt_id
         return ending
 
     async def run(self, command: str, level: SandboxLevel = SandboxLevel.BASIC, **changes: Any) -> Ending:
         ending = self.start(command, level, **changes)
         await ending.is_over.wait()
         return ending
+
+    def output(self, file: OutputFile) -> bytes:
+        """Return a collected content."""
+        with self.files.outgoing.open(file.sha256) as content:
+            return content.read()
+
+    async def close(self) -> None:
+        await self.runner.close()
+        await self.files.close()
 
     def _started(self, attempt_id: str) -> None:
         self._endings[attempt_id].is_started.set()
@@ -100,7 +116,7 @@ def play(folder: Path, scene: Callable[[Bench], Coroutine[Any, Any, Any]], patie
             async with asyncio.timeout(patience_s):
                 return await scene(bench)
         finally:
-            await bench.runner.close()
+            await bench.close()
 
     return asyncio.run(main())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from octaskly_wire.messages import AssignAttempt, FromWorker
+from octaskly_wire.messages import AssignAttempt, FromWorker, OutputFile
 from worker_node.core.outcome import Outcome
 
 
@@ -40,6 +40,21 @@ class SendOutcome:
 
 
 @dataclass(frozen=True)
+class StoreContents:
+    """Send the contents that an outcome names to the dispatcher, ahead of the outcome; once is enough."""
+
+    attempt_id: str
+    contents: tuple[OutputFile, ...]
+
+
+@dataclass(frozen=True)
+class ReleaseContents:
+    """Stop sending an outcome's contents and let go of them."""
+
+    attempt_id: str
+
+
+@dataclass(frozen=True)
 class SpoolOutcome:
     """Write an outcome to disk, where it outlives this process."""
 
@@ -68,4 +83,15 @@ class LeaveForGood:
     reason: str
 
 
-Effect = StartCommand | StopCommand | Send | SendOutcome | SpoolOutcome | ForgetOutcome | CloseLink | LeaveForGood
+Effect = (
+    StartCommand
+    | StopCommand
+    | Send
+    | SendOutcome
+    | StoreContents
+    | ReleaseContents
+    | SpoolOutcome
+    | ForgetOutcome
+    | CloseLink
+    | LeaveForGood
+)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from octaskly_wire.limits import MAX_CHUNK_BYTES, MAX_INLINE_OUTPUT_BYTES
-from octaskly_wire.messages import AttemptFinished, CapturedOutput, FromWorker, OutcomeReport, OutputChunk
+from octaskly_wire.messages import (
+    AttemptFinished,
+    CapturedOutput,
+    FromWorker,
+    OutcomeReport,
+    OutputChunk,
+    OutputFile,
+)
 from octaskly_wire.vocabulary import FailureReason, OutputStream, SandboxLevel
 
 
@@ -19,9 +26,15 @@ class KeptOutput:
     data: bytes = b""
     total_bytes: int = 0
     is_truncated: bool = False
+    content: OutputFile | None = None
+    """Where all that was kept lies when it is long; then `data` is a little of each end and `is_truncated`."""
 
     def describe(self) -> CapturedOutput:
         """Return the part of the report about this stream, with the bytes in it when they are few."""
+        if self.content is not None:
+            kept_bytes = self.content.size_bytes
+            is_truncated = kept_bytes != self.total_bytes
+            return CapturedOutput(self.total_bytes, kept_bytes, is_truncated, data=None, sha256=self.content.sha256)
         return CapturedOutput(
             total_bytes=self.total_bytes,
             kept_bytes=len(self.data),
@@ -47,6 +60,23 @@ class Outcome:
     def is_bulky(self) -> bool:
         """Whether sending it would hold up a heartbeat, so that it has to queue behind control messages."""
         return self.stdout.is_bulky or self.stderr.is_bulky
+
+    @property
+    def contents(self) -> tuple[OutputFile, ...]:
+        """Return what the dispatcher must have before this is sent, each content once."""
+        long_streams = [stream.content for stream in (self.stdout, self.stderr) if stream.content is not None]
+        by_digest = {content.sha256: content for content in (*self.report.outputs, *long_streams)}
+        return tuple(by_digest.values())
+
+    def without_outputs(self, detail: str) -> Outcome:
+        """Return what is told instead when the dispatcher does not take the contents."""
+        report = self.report
+        # Long output is told by its ends, which is no reason to fail.
+        if report.outputs:
+            reason = report.failure_reason or FailureReason.STAGING
+            report = msgspec.structs.replace(report, outputs=[], failure_reason=reason, detail=detail)
+        stdout, stderr = (replace(stream, content=None) for stream in (self.stdout, self.stderr))
+        return replace(self, report=report, stdout=stdout, stderr=stderr)
 
     def messages(self, attempt_id: str) -> Iterator[FromWorker]:
         """Yield the chunks in order, then the AttemptFinished they belong to."""

@@ -26,7 +26,8 @@ from octaskly_wire.messages import (
     WorkPaused,
 )
 from octaskly_wire.vocabulary import Admission, FailureReason, RejectionReason
-from worker_node.core.effects import CloseLink, Effect, LeaveForGood, Send, SendOutcome, StartCommand, StopCommand
+from worker_node.core.delivery import deliver
+from worker_node.core.effects import CloseLink, Effect, LeaveForGood, ReleaseContents, Send, StartCommand, StopCommand
 from worker_node.core.handing_back import hand_back_waiting, objection_to_all, reject
 from worker_node.core.outcome import Outcome, never_ran
 from worker_node.core.spooling import forget, spool
@@ -43,7 +44,7 @@ def on_assign(state: WorkerState, assignment: AssignAttempt) -> list[Effect]:
     """Take an attempt: start it, let it wait, or hand it back. One that is in hand already stays as it is."""
     attempt_id = assignment.attempt_id
     if attempt_id in state.finished:
-        return [SendOutcome(attempt_id, state.finished[attempt_id].outcome)]
+        return deliver(state, attempt_id)
     if attempt_id in state.running or any(waiting.attempt_id == attempt_id for waiting in state.waiting):
         return []
     if not state.takes_work:
@@ -88,7 +89,7 @@ def on_process_exited(state: WorkerState, attempt_id: str, outcome: Outcome, now
     running = state.running.pop(attempt_id, None)
     effects = _fill_slots(state)
     if running is None or running.is_discarded:
-        return effects
+        return [*effects, ReleaseContents(attempt_id)] if outcome.contents else effects
     return _finish(state, attempt_id, outcome, now) + effects
 
 
@@ -141,7 +142,8 @@ def on_link_up(state: WorkerState, welcome: Welcome, now: float) -> list[Effect]
     if state.pause_reason:
         effects.append(Send(WorkPaused(state.pause_reason)))
     effects += [Send(rejected) for rejected in state.rejected.values()]
-    effects += [SendOutcome(attempt_id, kept.outcome) for attempt_id, kept in state.finished.items()]
+    for attempt_id in state.finished:
+        effects += deliver(state, attempt_id)
     state.rejected.clear()
     return effects
 
@@ -149,6 +151,8 @@ def on_link_up(state: WorkerState, welcome: Welcome, now: float) -> list[Effect]
 def on_link_lost(state: WorkerState) -> list[Effect]:
     """Go on running: the attempts are told again on the next link."""
     state.is_linked = False
+    for kept in state.finished.values():
+        kept.is_stored = False
     return spool(state, list(state.finished))
 
 
@@ -234,7 +238,7 @@ def _fill_slots(state: WorkerState) -> list[Effect]:
 
 def _finish(state: WorkerState, attempt_id: str, outcome: Outcome, now: float) -> list[Effect]:
     state.finished[attempt_id] = FinishedAttempt(outcome, now)
-    return [SendOutcome(attempt_id, outcome)] if state.is_linked else spool(state, [attempt_id])
+    return deliver(state, attempt_id) if state.is_linked else spool(state, [attempt_id])
 
 
 def _cancelled_while_waiting(state: WorkerState, assignment: AssignAttempt, now: float) -> list[Effect]:

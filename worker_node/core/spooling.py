@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from octaskly_wire.messages import WorkPaused, WorkResumed
-from worker_node.core.effects import Effect, ForgetOutcome, Send, SpoolOutcome
+from worker_node.core.effects import Effect, ForgetOutcome, ReleaseContents, Send, SpoolOutcome
 from worker_node.core.handing_back import hand_back_waiting
 from worker_node.core.outcome import Outcome
 from worker_node.core.state import FinishedAttempt, WorkerState
@@ -82,8 +82,12 @@ def forget(state: WorkerState, attempt_id: str) -> list[Effect]:
     kept = state.finished.pop(attempt_id, None)
     if kept is None:
         return []
-    was_written = kept.is_spooled or kept.is_spooling
-    return [*([ForgetOutcome(attempt_id)] if was_written else []), *settle_pause(state)]
+    effects: list[Effect] = []
+    if kept.is_spooled or kept.is_spooling:
+        effects.append(ForgetOutcome(attempt_id))
+    if kept.outcome.contents:
+        effects.append(ReleaseContents(attempt_id))
+    return effects + settle_pause(state)
 
 
 def settle_pause(state: WorkerState) -> list[Effect]:

@@ -75,6 +75,8 @@ class FinishedAttempt:
     """It is on disk for good."""
     is_spooling: bool = False
     """Its writing was ordered and has not been answered."""
+    is_stored: bool = False
+    """The dispatcher has its contents, by word of this link."""
     failed_at: float | None = None
     """When its last writing failed."""
 

@@ -94,7 +94,10 @@ class Attempt:
         """Hand the folder and the pipes to the command's user; see how much the folder takes."""
         try:
             if self._uid is not None:
-                os.chown(self.plan["workspace"], self._uid, self._uid, follow_symlinks=False)
+                workspace = self.plan["workspace"]
+                # The inputs themselves stay the worker's: who does not own a file cannot make it writable.
+                for folder in (workspace, *(f"{workspace}/{name}" for name in self.plan["folders"])):
+                    os.chown(folder, self._uid, self._uid, follow_symlinks=False)
                 for fd in (stdout, stderr):
                     os.fchown(fd, self._uid, self._uid)  # to be opened again as /dev/stdout and /dev/stderr
             if "disk_bytes" in self.plan["polled"]:

@@ -36,6 +36,8 @@ class CommandEnd:
     cpu_seconds: float = 0.0
     max_rss_bytes: int = 0
     detail: str = ""
+    tmp_fd: int | None = None
+    """The folder in memory that outlived its sandbox, where the plan asked for that; the watcher closes it."""
 
 
 class Watcher(Protocol):

@@ -47,11 +47,17 @@ MOUNT_ATTR_NODEV: Final = 0x4
 
 _AT_FDCWD: Final = -100
 _AT_RECURSIVE: Final = 0x8000
+_SYS_OPENAT2: Final = 437
 _SYS_MOUNT_SETATTR: Final = 442
 _SYS_LANDLOCK_CREATE_RULESET: Final = 444
 _SYS_LANDLOCK_ADD_RULE: Final = 445
 _SYS_LANDLOCK_RESTRICT_SELF: Final = 446
 """Numbers from 424 on are the same on all machines."""
+
+_RESOLVE_NO_XDEV: Final = 0x01
+_RESOLVE_NO_MAGICLINKS: Final = 0x02
+_RESOLVE_NO_SYMLINKS: Final = 0x04
+_RESOLVE_BENEATH: Final = 0x08
 
 _SYS_CLONE: Final = {"x86_64": 56, "aarch64": 220}
 _SYS_PIVOT_ROOT: Final = {"x86_64": 155, "aarch64": 41}
@@ -76,6 +82,16 @@ def _call(name: str, *arguments: Any) -> int:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return result
+
+
+def open_beneath(folder: int, name: bytes, flags: int) -> int:
+    """Open a file below a folder: no link on the way, no way out, no other file system; raise OSError.
+
+    Where the kernel does not know the call (before 5.6, or behind an older filter) that is ENOSYS or EPERM.
+    """
+    resolve = _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_XDEV
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, resolve)
+    return _call("syscall", _SYS_OPENAT2, folder, name, how, len(how))
 
 
 def write_setting(path: str, text: str) -> None:

@@ -25,6 +25,7 @@ from worker_node.sandbox import command, kernel, new_root
 
 TYPE_CHECKING = False  # the spawner does without typing: 2 ms and half a megabyte in every fork
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, Final, NoReturn
 if sys.platform != "win32":
     import resource
@@ -63,6 +64,8 @@ class Sandbox:
         self.made_at = time.monotonic()
         self.is_gone = False
         """Its first process was reaped."""
+        self.tmp_fd: int | None = None
+        """The /tmp that outlives it, where the plan asked for that; whoever reports the end takes it."""
         self._is_ready = False
         own_map = (os.getuid(), os.getgid()) if uid is None else None
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -110,9 +113,11 @@ class Sandbox:
     def hear(self) -> dict[str, Any]:
         """Return the next message, `{"event": "gone"}` when no more can come."""
         try:
-            text = self.channel.recv(8192, socket.MSG_DONTWAIT)
+            text, fds, _, _ = socket.recv_fds(self.channel, 8192, 1, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
         except OSError:
-            text = b""
+            text, fds = b"", []
+        if fds:
+            self.tmp_fd = fds[0]
         message: dict[str, Any] = json.loads(text) if text else {"event": "gone"}
         return message
 
@@ -128,6 +133,13 @@ class Sandbox:
             os.waitpid(self.first_pid, 0)
             self.is_gone = True
         self.channel.close()
+        self.forget_tmp()
+
+    def forget_tmp(self) -> None:
+        """Let /tmp go, if it was kept."""
+        if self.tmp_fd is not None:
+            os.close(self.tmp_fd)
+            self.tmp_fd = None
 
     def _expect(self, event: str) -> None:
         readable = select.poll()
@@ -192,11 +204,13 @@ def _serve(channel: socket.socket) -> NoReturn:
         if select.select([channel], [], [], 0)[0]:
             os._exit(command.SETUP_FAILED)
         step = "working folder"
+        name = os.path.basename(plan["workspace"])
         is_bounded = bool(plan["sandbox"]["tmp_bytes"])
         if is_bounded:
-            new_root.give_memory(plan["sandbox"]["tmp_bytes"])
+            new_root.give_memory(plan["sandbox"]["tmp_bytes"], name, plan["folders"], plan["inputs"])
         else:
-            new_root.give_workspace(os.path.basename(plan["workspace"]))
+            new_root.give_workspace(name)
+        tmp_fd = new_root.open_tmp() if plan["sandbox"]["keeps_tmp"] else None
         step = "capabilities"
         kernel.drop_capabilities()
         main_pid, failure = command.launch(plan, stdout, stderr, uid=None)
@@ -206,7 +220,9 @@ def _serve(channel: socket.socket) -> NoReturn:
         _tell(channel, event="failed", detail=failure)
         os._exit(command.SETUP_FAILED)
     try:
-        _tell(channel, event="started")
+        _tell(channel, [] if tmp_fd is None else [tmp_fd], event="started")
+        if tmp_fd is not None:
+            os.close(tmp_fd)
         _bury(channel, main_pid, is_bounded=is_bounded)
     finally:
         os._exit(0)
@@ -251,9 +267,9 @@ def _receive(channel: socket.socket) -> tuple[dict[str, Any], int, int]:
     return plan, stdout, stderr
 
 
-def _tell(channel: socket.socket, **message: object) -> None:
+def _tell(channel: socket.socket, fds: Sequence[int] = (), **message: object) -> None:
     try:
-        channel.send(json.dumps(message).encode(), socket.MSG_NOSIGNAL)
+        socket.send_fds(channel, [json.dumps(message).encode()], fds, socket.MSG_NOSIGNAL)
     except OSError:
         os._exit(command.SETUP_FAILED)  # nobody is there to hear or to want it
 

@@ -143,11 +143,26 @@ def give_workspace(name: str) -> None:
     kernel.unmount(f"/{_WORKSPACES}")
 
 
-def give_memory(size_bytes: int) -> None:
-    """Put a /tmp of limited size in memory there instead, gone with the sandbox; each file counts one page."""
+def give_memory(size_bytes: int, name: str, folders: list[str], inputs: list[str]) -> None:
+    """Put a /tmp of limited size in memory there instead, gone with the sandbox; each file counts one page.
+
+    The inputs stay in the workspace on the disk and are shown in it, each to be read only.
+    """
     options = f"size={size_bytes},nr_inodes={size_bytes >> 12},mode=700,uid={USER},gid={USER}"
     kernel.mount("tmpfs", TMP, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+    for folder in folders:
+        os.mkdir(f"{TMP}/{folder}", 0o700)
+    for file in inputs:
+        target = f"{TMP}/{file}"
+        _write(target, b"")
+        kernel.mount(f"/{_WORKSPACES}/{name}/{file}", target, "", kernel.MS_BIND)
+        kernel.restrict_mounts(target, kernel.MOUNT_ATTR_RDONLY | kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV)
     kernel.unmount(f"/{_WORKSPACES}")
+
+
+def open_tmp() -> int:
+    """Return a descriptor that keeps /tmp, though not to be read by it, when the sandbox is gone."""
+    return os.open(TMP, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def is_full() -> bool:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from octaskly_wire.limits import CANCEL_GRACE_S
-from octaskly_wire.messages import AssignAttempt
+from octaskly_wire.messages import AssignAttempt, InputFile
 from octaskly_wire.vocabulary import Enforcement, SandboxLevel
 from worker_node.sandbox.environment import task_environment
 from worker_node.sandbox.limits import EffectiveLimits, LimitSettings, effective_limits
 
 OOM_SCORE_ADJ: Final = 500
+PAGE_BYTES: Final = 4096
+"""What a file or a folder counts at least, on disk and in memory."""
 SHELL: Final = "/bin/sh"
 INSIDE: Final = "/tmp"  # noqa: S108 - the sandbox's own
 """Where a sandboxed command finds its working folder."""
@@ -54,6 +56,8 @@ class SandboxSpec:
     is_very_strict: bool
     denies_hidden_memory: bool
     """No memory that polling a tree of processes would not see."""
+    keeps_tmp: bool = False
+    """A /tmp in memory outlives the sandbox until its outputs are collected."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,8 @@ class SandboxPlan:
     enforcement: Mapping[str, Enforcement]
     no_new_privileges: bool
     sandbox: SandboxSpec | None
+    inputs: Sequence[str] = ()
+    """Names of the files that wait in the workspace for the command."""
     canary: Mapping[str, Any] | None = None
     """Facts for the probe's attacks, which then run where the command would."""
 
@@ -93,6 +99,8 @@ class SandboxPlan:
             "no_new_privileges": self.no_new_privileges,
             "oom_score_adj": OOM_SCORE_ADJ,
             "sandbox": asdict(self.sandbox) if self.sandbox else None,
+            "inputs": list(self.inputs),
+            "folders": folders_of(self.inputs),
             "canary": dict(self.canary) if self.canary else None,
         }
 
@@ -109,7 +117,7 @@ def plan_attempt(
     level = assignment.sandbox
     limits = effective_limits(assignment.limits, level, settings)
     sandbox = _sandbox(assignment, limits, facts)
-    rlimits, polled, enforcement = _limits(limits, sandbox, facts)
+    rlimits, polled, enforcement = _limits(limits, sandbox, facts, room_of(assignment.inputs))
     if backend not in ON_LINUX:
         rlimits, polled, enforcement = {}, {}, {}
     return SandboxPlan(
@@ -127,7 +135,20 @@ def plan_attempt(
         enforcement=enforcement,
         no_new_privileges=level is not SandboxLevel.NONE,
         sandbox=sandbox,
+        inputs=[file.name for file in assignment.inputs],
     )
+
+
+def folders_of(names: Iterable[str]) -> list[str]:
+    """Return the folders that files of these names lie in, each after the one that it lies in."""
+    folders = {name[:index] for name in names for index, character in enumerate(name) if character == "/"}
+    return sorted(folders)
+
+
+def room_of(inputs: Sequence[InputFile]) -> int:
+    """Return how many bytes the inputs take in the workspace, as its measure counts: the disk limit is on top."""
+    pages = [max(1, -(-file.size_bytes // PAGE_BYTES)) for file in inputs]
+    return (sum(pages) + len(folders_of(file.name for file in inputs))) * PAGE_BYTES
 
 
 def _sandbox(assignment: AssignAttempt, limits: EffectiveLimits, facts: HostFacts) -> SandboxSpec | None:
@@ -135,27 +156,33 @@ def _sandbox(assignment: AssignAttempt, limits: EffectiveLimits, facts: HostFact
         return None
     is_very_strict = assignment.sandbox is SandboxLevel.VERY_STRICT
     allows_network = assignment.allows_network and not is_very_strict
+    names = [file.name for file in assignment.inputs]
+    # The inputs lie beside the /tmp in memory and are shown in it; what they hang on takes a page each.
+    shown_bytes = (len(names) + len(folders_of(names))) * PAGE_BYTES
     return SandboxSpec(
         allows_network=allows_network,
-        tmp_bytes=limits.disk_bytes if is_very_strict else 0,
+        tmp_bytes=limits.disk_bytes + shown_bytes if is_very_strict else 0,
         # At strict it only keeps the host's abstract sockets away, which an own network does already.
         landlock_abi=facts.landlock_abi if is_very_strict or allows_network else 0,
         is_very_strict=is_very_strict,
         denies_hidden_memory=is_very_strict or not facts.has_memory_group,
+        keeps_tmp=is_very_strict and bool(assignment.outputs),
     )
 
 
 def _limits(
-    limits: EffectiveLimits, sandbox: SandboxSpec | None, facts: HostFacts
+    limits: EffectiveLimits, sandbox: SandboxSpec | None, facts: HostFacts, room_bytes: int
 ) -> tuple[dict[str, int], dict[str, int], dict[str, Enforcement]]:
     """Return kernel limits (each binds one process), polled limits (the whole tree), and who holds what.
 
     RLIMIT_AS is never used: it breaks runtimes that reserve address space. RLIMIT_NPROC counts per user and user
     namespace, so it is used only where the attempt has one of the two for itself: elsewhere one task would starve
     its neighbours. It allows one process more than the limit, and one for the sandbox's first process: the one too
-    many is what tells the poll that the limit was met.
+    many is what tells the poll that the limit was met. The disk's limit is about what the command writes: the room
+    of its inputs is added.
     """
-    rlimits = {"core": 0, "open_files": limits.open_files, "file_bytes": limits.disk_bytes}
+    disk_bytes = limits.disk_bytes + room_bytes
+    rlimits = {"core": 0, "open_files": limits.open_files, "file_bytes": disk_bytes}
     polled = {"processes": limits.processes}
     enforcement = {
         "open_files": Enforcement.KERNEL,
@@ -174,7 +201,7 @@ def _limits(
     if sandbox and sandbox.tmp_bytes:
         enforcement["disk_mb"] = Enforcement.KERNEL
     else:
-        polled["disk_bytes"] = limits.disk_bytes
+        polled["disk_bytes"] = disk_bytes
         enforcement |= {"disk_mb": Enforcement.POLLED, "disk_mb_per_file": Enforcement.KERNEL}
     if limits.cpu_seconds:
         rlimits["cpu_seconds"] = polled["cpu_seconds"] = limits.cpu_seconds

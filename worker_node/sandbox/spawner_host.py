@@ -209,11 +209,11 @@ class _Attempt:
 
     def _hear(self) -> None:
         try:
-            text = self.supervisor.control.recv(MAX_EVENT_BYTES)
+            text, fds, _, _ = socket.recv_fds(self.supervisor.control, MAX_EVENT_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return
         except OSError:
-            text = b""
+            text, fds = b"", []
         event: dict[str, Any] = json.loads(text) if text else {"event": "gone"}
         match event["event"]:
             case "started":
@@ -232,6 +232,7 @@ class _Attempt:
                         cpu_seconds=event["cpu_seconds"],
                         max_rss_bytes=event["max_rss_bytes"],
                         detail=event["detail"],
+                        tmp_fd=fds[0] if fds else None,
                     ),
                     is_last=event["is_last"],
                 )

@@ -25,6 +25,7 @@ from worker_node.sandbox.namespaces import Sandbox, SandboxFailed
 
 TYPE_CHECKING = False  # the spawner does without typing: 2 ms and half a megabyte in every fork
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, Final
 
     from worker_node.sandbox.cgroup import Place
@@ -241,12 +242,20 @@ class Supervisor:
     def _report(self, attempt: Attempt) -> None:
         if self._number >= ATTEMPTS_A_LIFE:
             self._is_ending = True
-        self._tell(attempt.report())
+        sandbox = attempt.sandbox
+        if sandbox is None or sandbox.tmp_fd is None:
+            self._tell(attempt.report())
+            return
+        # What lies in the kept /tmp counts as this one's memory until it is let go: the next attempt shall not pay.
+        self._is_ending = True
+        self._tell(attempt.report(), [sandbox.tmp_fd])
+        sandbox.forget_tmp()
 
-    def _tell(self, event: dict[str, Any]) -> None:
+    def _tell(self, event: dict[str, Any], fds: Sequence[int] = ()) -> None:
         """Tell the worker; `is_last` says that this supervisor takes no more attempts."""
+        text = json.dumps(event | {"is_last": self._is_ending}).encode()
         try:
-            self._control.send(json.dumps(event | {"is_last": self._is_ending}).encode(), socket.MSG_NOSIGNAL)
+            socket.send_fds(self._control, [text], fds, socket.MSG_NOSIGNAL)
         except OSError:
             self._end()  # nobody listens; clean up all the same
 

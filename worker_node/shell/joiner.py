@@ -17,6 +17,7 @@ from worker_node.config import Address, WorkerConfig
 from worker_node.shell.finder import find_dispatchers
 from worker_node.shell.keyfile import Identity, StateFolder
 from worker_node.shell.tcp_dialer import Connection, DispatcherRefused, check_identity, enrol, open_session
+from worker_node.shell.transfer_link import Endpoint
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,13 @@ class Joiner:
         return await first_success(
             addresses, lambda address: open_session(address, identity, self._boot_id, self._config.codec)
         )
+
+    def endpoint(self, connection: Connection) -> Endpoint:
+        """Return where transfer links beside an open session lead."""
+        identity = self._identity
+        if identity is None:
+            raise CannotJoin("a session without an identity")
+        return Endpoint(connection.address, identity, self._boot_id, self._config.codec)
 
     def _usable_identity(self) -> Identity | None:
         identity, token = self._folder.load_identity(), self._token

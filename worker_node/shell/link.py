@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,6 +16,10 @@ from worker_node.core.outcome import Outcome
 from worker_node.shell.tcp_dialer import READ_BYTES, Connection
 
 logger = logging.getLogger(__name__)
+
+MAX_UNSENT_BYTES: Final = 128 << 10
+"""In the kernel's buffer, where it cannot be overtaken: behind megabytes of output, on a slow network, a heartbeat would
+come seconds late."""
 
 MAX_QUEUED: Final = 32_768
 """Messages not yet written. More means that the peer stopped reading: the link is given up, nothing is lost."""
@@ -33,6 +38,7 @@ class Link:
         self._is_flushed = asyncio.Event()
         self._is_flushed.set()
         self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        _keep_kernel_short(connection.writer.get_extra_info("socket"))
 
     def send(self, message: FromWorker) -> None:
         """Queue a small message ahead of all bulk."""
@@ -42,9 +48,14 @@ class Link:
     def send_outcome(self, attempt_id: str, outcome: Outcome) -> None:
         """Queue an outcome; one with much output goes piece by piece, behind all small messages."""
         if outcome.is_bulky:
-            self._bulk.append(outcome.messages(attempt_id))
+            self.send_bulk(outcome.messages(attempt_id))
         else:
             self._control.extend(outcome.messages(attempt_id))
+            self._wake()
+
+    def send_bulk(self, messages: Iterator[FromWorker]) -> None:
+        """Queue messages behind all small ones; each is made when it is about to be written."""
+        self._bulk.append(messages)
         self._wake()
 
     def close(self, reason: str) -> None:
@@ -116,3 +127,10 @@ class Link:
                     self._bulk.popleft()
                 await writer.drain()
             self._is_flushed.set()
+
+
+def _keep_kernel_short(connection: socket.socket | None) -> None:
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux and macOS have it
+    if option is not None and connection is not None:
+        with suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, option, MAX_UNSENT_BYTES)

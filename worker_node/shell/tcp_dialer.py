@@ -15,13 +15,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from octaskly_wire import auth, tls
+from octaskly_wire import tls
 from octaskly_wire.codec import Codec
-from octaskly_wire.errors import BadProof, LinkLost, UnexpectedMessage
+from octaskly_wire.errors import BadProof, LinkLost
 from octaskly_wire.identity import (
     ca_digest,
     check_worker_certificate,
@@ -32,43 +32,32 @@ from octaskly_wire.identity import (
 from octaskly_wire.join_token import JoinToken
 from octaskly_wire.limits import HANDSHAKE_TIMEOUT_S, PROTOCOL_VERSION
 from octaskly_wire.messages import (
-    Auth,
     CaBundle,
     Challenge,
     Enrol,
     Enrolled,
     FetchCa,
     FromWorker,
-    Hello,
-    Refused,
     ToWorker,
     Welcome,
 )
 from octaskly_wire.session import WorkerSession
-from octaskly_wire.vocabulary import Admission
-from worker_node import __version__
+from octaskly_wire.vocabulary import Admission, LinkPurpose
 from worker_node.config import Address
 from worker_node.shell.keyfile import Identity
+from worker_node.shell.proving import DispatcherRefused, Expected, Proof, expected
+
+__all__ = ["READ_BYTES", "TRANSPORT", "Connection", "DispatcherRefused", "check_identity", "enrol", "open_session"]
 
 TRANSPORT: Final = "tcp"
 READ_BYTES: Final = 256 << 10
-
-Expected = TypeVar("Expected", bound=ToWorker)
-
-
-class DispatcherRefused(Exception):
-    """The dispatcher answered with Refused."""
-
-    def __init__(self, refusal: Refused) -> None:
-        """Keep the answer."""
-        super().__init__(f"{refusal.code}: {refusal.detail}")
-        self.refusal = refusal
 
 
 @dataclass
 class Connection:
     """A TLS connection with its protocol session and the messages that are in but not looked at yet."""
 
+    address: Address
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     session: WorkerSession
@@ -86,20 +75,7 @@ class Connection:
             if not data:
                 raise LinkLost("the dispatcher closed the connection during the handshake")
             self.pending.extend(self.session.feed(data))
-        message = self.pending.popleft()
-        if isinstance(message, Refused):
-            raise DispatcherRefused(message)
-        if not isinstance(message, kind):
-            raise UnexpectedMessage(f"{type(message).__name__} instead of {kind.__name__}")
-        return message
-
-    @property
-    def server_certificate(self) -> bytes:
-        """Return the certificate (DER) that the peer proved."""
-        certificate = _ssl_object(self.writer).getpeercert(binary_form=True)
-        if certificate is None:
-            raise BadProof("the dispatcher showed no certificate")
-        return certificate
+        return expected(self.pending.popleft(), kind)
 
     async def close(self) -> None:
         """End the connection, without waiting for the peer's good-bye."""
@@ -164,21 +140,10 @@ async def open_session(address: Address, identity: Identity, boot_id: str, codec
 
 
 async def _authenticate(connection: Connection, identity: Identity, boot_id: str) -> Welcome:
-    nonce = secrets.token_bytes(32)
-    await connection.send(Hello(PROTOCOL_VERSION, identity.worker_id, boot_id, nonce, __version__))
+    proof = Proof(identity, boot_id, TRANSPORT, LinkPurpose.CONTROL)
+    await connection.send(proof.hello)
     challenge = await connection.expect(Challenge)
-    if challenge.cluster_id != identity.cluster_id:
-        raise BadProof("the dispatcher belongs to another cluster")
-    transcript = auth.transcript(
-        cluster_id=identity.cluster_id,
-        transport=TRANSPORT,
-        server_certificate_der=connection.server_certificate,
-        server_nonce=challenge.nonce,
-        client_nonce=nonce,
-        worker_id=identity.worker_id,
-        boot_id=boot_id,
-    )
-    await connection.send(Auth(identity.certificate, auth.sign(identity.key, transcript)))
+    await connection.send(proof.answer(challenge, _ssl_object(connection.writer).getpeercert(binary_form=True)))
     return await connection.expect(Welcome)
 
 
@@ -207,7 +172,7 @@ async def _connect(address: Address, context: ssl.SSLContext, server_name: str |
     except BaseException:
         writer.transport.abort()
         raise
-    return Connection(reader, writer, WorkerSession(codec), deque())
+    return Connection(address, reader, writer, WorkerSession(codec), deque())
 
 
 def _ssl_object(writer: asyncio.StreamWriter) -> ssl.SSLObject:

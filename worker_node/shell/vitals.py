@@ -40,3 +40,15 @@ def disk_shortage(folder: Path, reserve_bytes: int) -> str:
     if free >= reserve_bytes:
         return ""
     return f"{free >> 20} MB free in {folder}, {reserve_bytes >> 20} MB are kept free"
+
+
+def shortage_for(folder: Path, needed_bytes: int, reserve_bytes: int) -> str:
+    """Return why so many bytes more have no room on the disk that holds a folder, in words; empty when they have."""
+    try:
+        free = psutil.disk_usage(str(folder)).free
+    except OSError as error:
+        return f"the disk of {folder} cannot be read: {error.strerror or error}"
+    if free >= needed_bytes + reserve_bytes:
+        return ""
+    needed, kept = -(-needed_bytes // (1 << 20)), reserve_bytes >> 20
+    return f"no room on the worker's disk: {needed} MB needed, {free >> 20} MB free, {kept} MB are kept free"

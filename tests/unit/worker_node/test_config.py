@@ -10,7 +10,7 @@ from octaskly_wire.codec import Codec
 from octaskly_wire.join_token import JoinToken
 from octaskly_wire.messages import Limits
 from octaskly_wire.vocabulary import SandboxLevel
-from worker_node.config import Address, LimitSettings, default_state_dir, parse
+from worker_node.config import DEFAULT_FILES, Address, FileSettings, LimitSettings, default_state_dir, parse
 
 TOKEN = JoinToken.new(b"d" * 32, lambda count: b"r" * count)
 OTHER = JoinToken.new(b"e" * 32, lambda count: b"s" * count)
@@ -54,6 +54,24 @@ def test_a_flag_wins_over_its_variable():
     env = {"OCTASKLY_JOIN_TOKEN": TOKEN.text}
     assert parse([], env).join_token == TOKEN
     assert parse(["--join-token", OTHER.text], env).join_token == OTHER
+
+
+def test_what_files_may_take_is_set_by_flag_or_variable():
+    """In megabytes; zero is a number, too."""
+    assert (DEFAULT_FILES.cache_bytes, DEFAULT_FILES.max_output_bytes) == (10_240 << 20, 10_240 << 20)
+    assert parse([], {}).files == DEFAULT_FILES
+    env = {"OCTASKLY_CACHE_MB": "5", "OCTASKLY_MAX_OUTPUT_MB": "6"}
+    assert parse([], env).files == FileSettings(5 << 20, 6 << 20)
+    assert parse(["--cache-mb", "0", "--max-output-mb", "0"], env).files == FileSettings(0, 0)
+
+
+@pytest.mark.parametrize("name", ["OCTASKLY_CACHE_MB", "OCTASKLY_MAX_OUTPUT_MB"])
+@pytest.mark.parametrize("text", ["-1", "1.5", "much", "99999999", "9" * 5000])
+def test_a_bad_variable_is_named(name, text, capsys):
+    """With the value that is wrong in it."""
+    with pytest.raises(SystemExit, match="2"):
+        parse([], {name: text})
+    assert f"environment variable {name}: {text!r} is not a whole number" in capsys.readouterr().err
 
 
 def test_the_port_may_be_left_out():
@@ -102,7 +120,11 @@ def test_the_port_may_be_left_out():
         (["--default-limits", "output_kb=1"], {}, "--default-limits"),
         (["--default-limits", "open_files=7"], {}, "from 8 to 1048576"),
         (["--max-limits", "timeout_s=86401"], {}, "--max-limits"),
-        (["--max-limits", "output_kb=1025"], {}, "--max-limits: 'output_kb=1025' is not a whole number from 1 to 1024"),
+        (
+            ["--max-limits", "output_kb=65537"],
+            {},
+            "--max-limits: 'output_kb=65537' is not a whole number from 1 to 65536",
+        ),
         (["--max-limits", "disk_mb=5,disk_mb=5"], {}, "--max-limits: disk_mb is given twice"),
         (["--max-limits", "disk_mb=5", "--max-limits", "disk_mb=6"], {}, "--max-limits: disk_mb is given twice"),
         (
@@ -142,7 +164,7 @@ def test_limits_of_the_owner_are_put_together():
         max_timeout_s=600,
         output_bytes=16 << 10,
     )
-    assert parse([], {}).limits == LimitSettings(Limits(), Limits(), None, 1 << 20)
+    assert parse([], {}).limits == LimitSettings(Limits(), Limits(), None, 64 << 20)
 
 
 def test_a_mistyped_token_is_not_repeated(capsys):

@@ -10,7 +10,7 @@ from worker_node.sandbox.limits import EffectiveLimits, LimitSettings, effective
 
 NOTHING = Limits()
 ALL = {"memory_mb": 7, "cpu_seconds": 8, "processes": 9, "open_files": 10, "disk_mb": 11}
-IN_UNITS = EffectiveLimits(7 << 20, 8, 9, 10, 11 << 20, 1 << 20)
+IN_UNITS = EffectiveLimits(7 << 20, 8, 9, 10, 11 << 20, 64 << 20)
 
 
 @pytest.mark.parametrize("level", list(SandboxLevel))
@@ -23,7 +23,7 @@ def test_where_nobody_says_anything_our_defaults_hold(level):
         processes=64 if is_very_strict else 256,
         open_files=1024,
         disk_bytes=(256 << 20) if is_very_strict else 1 << 30,
-        output_bytes=1 << 20,
+        output_bytes=64 << 20,
     )
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from octaskly_wire.messages import Limits, UnprovenLevel
 from octaskly_wire.vocabulary import SandboxLevel
 from worker_node.config import LimitSettings, WorkerConfig
-from worker_node.node import _offer
 from worker_node.sandbox.probe import LevelReport
+from worker_node.shell.offering import offer_of
 
 PROVEN = {"is_proven": True, "backend": "test"}
 REPORTS = [
@@ -21,7 +21,7 @@ REPORTS = [
 
 def offer_with(**wishes):
     """Return the offer of a worker with these reports."""
-    return _offer(WorkerConfig("w", 1, Path("/s"), **wishes), REPORTS)
+    return offer_of(WorkerConfig("w", 1, Path("/s"), **wishes), REPORTS)
 
 
 def test_levels_below_the_floor_are_not_offered_and_it_says_so():

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from octaskly_wire.messages import AssignAttempt, Limits
+from octaskly_wire.messages import AssignAttempt, InputFile, Limits
 from octaskly_wire.vocabulary import Enforcement, FailureReason, SandboxLevel
 from worker_node.sandbox.environment import task_environment
 from worker_node.sandbox.host import CommandEnd, EndCause, report_of
@@ -262,6 +262,37 @@ def test_very_strict_never_has_the_network_and_its_disk_is_memory(facts, asks_fo
         is_very_strict=True,
         denies_hidden_memory=True,
     )
+
+
+INPUTS = [InputFile("in/deep/a", "a" * 64, 1), InputFile("in/b", "b" * 64, 3 * MIB), InputFile("c", "c" * 64, 0)]
+
+
+def test_the_room_of_inputs_comes_on_top_of_what_a_command_may_write():
+    """Counted as the measure does: whole pages, and one at least for each file and folder."""
+    room = (1 + 768 + 1 + 2) * 4096
+    for level in (NONE, BASIC, STRICT):
+        plan = plan_for(level, limits=Limits(disk_mb=2), inputs=INPUTS)
+        assert plan.polled["disk_bytes"] == plan.rlimits["file_bytes"] == 2 * MIB + room
+
+
+def test_a_disk_in_memory_has_room_for_what_its_inputs_hang_on():
+    """Their contents stay on the disk: a page for each of three files and two folders."""
+    plan = plan_for(VERY_STRICT, RICH, limits=Limits(disk_mb=2), inputs=INPUTS)
+    assert plan.sandbox.tmp_bytes == 2 * MIB + 5 * 4096
+
+
+def test_a_supervisor_hears_of_inputs_and_of_the_folders_that_they_lie_in():
+    """Each folder after the one that it lies in."""
+    read = plan_for(STRICT, inputs=INPUTS).for_spawner()
+    assert read["inputs"] == ["in/deep/a", "in/b", "c"]
+    assert read["folders"] == ["in", "in/deep"]
+
+
+def test_a_disk_in_memory_outlives_its_sandbox_only_for_outputs():
+    """Anywhere else the workspace is on the disk and stays."""
+    keeping = [level for level in SandboxLevel if (spec := plan_for(level, outputs=["*"]).sandbox) and spec.keeps_tmp]
+    assert keeping == [VERY_STRICT]
+    assert not plan_for(VERY_STRICT).sandbox.keeps_tmp
 
 
 @pytest.mark.parametrize("level", list(SandboxLevel))
