@@ -2,7 +2,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help run test slow lint simulate simulate-growth chaos format requirements clean
+.PHONY: help run test slow lint simulate simulate-growth chaos format dist bench-transfer requirements clean
 
 help:
 	@echo "make run            start a dispatcher with one local worker (ARGS='--api-port 8080' passes flags)"
@@ -13,6 +13,8 @@ help:
 	@echo "make simulate-growth  10,000 workers and 1,000,000 tasks in virtual time, with the cost of a task"
 	@echo "make chaos          kill, pause and cut off the real programs (ARGS=--short, ARGS='--seed 7')"
 	@echo "make format         let ruff rewrite the code"
+	@echo "make dist           build the wheel into dist/"
+	@echo "make bench-transfer how fast files travel, beside cat, plain TLS and scp (ARGS='--mib 256')"
 	@echo "make requirements   pin the *.in files again"
 	@echo "make clean          remove .venv and caches; data/ stays"
 
@@ -45,6 +47,14 @@ chaos:
 format:
 	@$(PYTHON) scripts/bootstrap.py --dev
 	@.venv/bin/ruff check --fix --quiet . ; .venv/bin/ruff format .
+
+dist:
+	@$(PYTHON) scripts/bootstrap.py --dev
+	@.venv/bin/python -m build --wheel --no-isolation $(ARGS)
+
+bench-transfer:
+	@$(PYTHON) scripts/bootstrap.py --dev
+	@.venv/bin/python -m benchmarks.transfer $(ARGS)
 
 PIN = .venv/bin/pip-compile --quiet --strip-extras --no-header --no-emit-options --no-emit-index-url \
 	--no-emit-trusted-host --no-emit-find-links

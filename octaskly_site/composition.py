@@ -19,24 +19,32 @@ from django.db import connections
 from accounts_app.bootstrap import ensure_first_admin
 from dispatcher.config import ShellConfig
 from dispatcher.core.config import EngineConfig
-from dispatcher.shell.beacon import Beacon, lan_addresses
+from dispatcher.shell.beacon import Beacon
 from dispatcher.shell.handshake import ClusterFacts, Gatekeeper
 from dispatcher.shell.service import DispatcherService
 from dispatcher.shell.tcp_listener import TcpListener
+from dispatcher.shell.transfer import TransferServer
 from dispatcher.shell.writer import StoreWriter
 from octaskly_site import env, status, web_server
-from octaskly_site.asgi import make_application
+from octaskly_site.asgi import Application
 from octaskly_site.database import prepare_database
 from octaskly_site.database_lock import DatabaseLock
 from octaskly_site.env import ConfigurationError
+from octaskly_site.expiry import files_expire
+from octaskly_site.join import views as join_views
+from octaskly_site.join.content import JoinContent
+from octaskly_site.join.shelf import BUNDLES_FOLDER, Shelf
+from octaskly_site.live.application import LiveApplication
 from octaskly_site.local_worker import LocalWorker
 from octaskly_site.options import DispatcherOptions
 from octaskly_site.storage import Storage
+from octaskly_site.web.front import Front, prepare_front
 from octaskly_site.welcome import print_welcome
 from octaskly_wire import identity, tls
 from octaskly_wire.announcement import Announcement
 from octaskly_wire.limits import PROTOCOL_VERSION
 from octaskly_wire.vocabulary import SandboxLevel
+from tasks_app import blob_store
 from tasks_app import signals as task_signals
 from tasks_app.dispatch_store import DispatchStore
 from workers_app import signals as worker_signals
@@ -55,6 +63,7 @@ class Prepared:
     options: DispatcherOptions
     cluster: ClusterIdentity
     api_socket: socket.socket
+    front: Front
     admin: tuple[str, str | None]
 
 
@@ -64,15 +73,15 @@ def run(options: DispatcherOptions) -> int:
     # threads of the last requests may outlive the loop.
     atexit.register(DatabaseLock(options.db_path).release)
     prepared = _prepare(options)
-    application, http = make_application(options.threads)
+    application = Application(options.threads)
 
     async def main() -> int:
         try:
-            return await _main(prepared)
+            return await _main(prepared, application.live)
         finally:
-            await http.close(LAST_REQUESTS_S)
+            await application.close(LAST_REQUESTS_S)
 
-    return web_server.run(application, prepared.api_socket, main)
+    return web_server.run(application, prepared.api_socket, prepared.front.limits, prepared.front.own, main)
 
 
 def _prepare(options: DispatcherOptions) -> Prepared:
@@ -92,26 +101,19 @@ def _prepare(options: DispatcherOptions) -> Prepared:
         cluster = ensure_cluster(datetime.now(UTC))
     except WrongSecretKey as error:
         raise ConfigurationError(f"--secret-key: wrong secret key for {options.db_path}: {error}") from error
+    front = prepare_front(options, cluster, datetime.now(UTC))
     admin = ensure_first_admin(env.text("OCTASKLY_ADMIN_PASSWORD") or None)
     connections.close_all()
-    _allow_hosts(options.api_host)
-    return Prepared(options, cluster, api_socket, admin)
+    return Prepared(options, cluster, api_socket, front, admin)
 
 
-def _allow_hosts(api_host: str) -> None:
-    """Let the web server answer to this machine's own names, and to no other."""
-    hosts = {api_host, socket.gethostname(), f"{socket.gethostname()}.local"}
-    if api_host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
-        hosts.update(lan_addresses())
-    settings.ALLOWED_HOSTS.extend(hosts)
-
-
-async def _main(prepared: Prepared) -> int:
+async def _main(prepared: Prepared, live: LiveApplication) -> int:
     options = prepared.options
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(options.threads, thread_name_prefix="octaskly-pool"))
     stop = StopSignals(loop)
-    store = DispatchStore()
+    blobs = blob_store.store()
+    store = DispatchStore(blobs)
     writer = StoreWriter(store, loop)
     storage = Storage(options.db_path, settings.OCTASKLY_DISK_RESERVE_MB, lambda: writer.is_healthy)
     writer.start()
@@ -122,7 +124,8 @@ async def _main(prepared: Prepared) -> int:
     )
     shell_config = ShellConfig(cluster_id=prepared.cluster.cluster_id, bind=options.bind, port=options.port)
     service = DispatcherService(engine_config, store, writer)
-    leaf_key = identity.new_key()
+    transfers = TransferServer(service.transfers, blobs)
+    leaf_key = prepared.cluster.server_key
     leaf = identity.issue_dispatcher_certificate(
         prepared.cluster.ca_certificate,
         prepared.cluster.ca_key,
@@ -137,15 +140,20 @@ async def _main(prepared: Prepared) -> int:
         heartbeat_interval_s=engine_config.heartbeat_interval_s,
         lease_s=engine_config.lease_s,
     )
+    join_content = JoinContent(Shelf(options.db_path.parent / BUNDLES_FOLDER), prepared.cluster.pin)
+    join_views.show(join_content, options.port)
     listener = TcpListener(
         shell_config,
         tls.server_context(prepared.cluster.ca_certificate, leaf, leaf_key),
         Gatekeeper(facts, store, writer),
         service,
+        door=join_content.at_door,
+        transfers=transfers,
     )
     engine = asyncio.create_task(service.run(), name="engine")
-    async with _watched(storage), _wishes_from_apps(loop, service), _beacon(prepared):
+    async with _watched(storage), files_expire(), _wishes_from_apps(loop, service), _beacon(prepared):
         await listener.start()
+        live.attach(service)
         status.set_probe(lambda: not engine.done() and not stop.is_set)
         local_worker = LocalWorker(options, prepared.cluster) if options.runs_local_worker else None
         try:
@@ -160,8 +168,11 @@ async def _main(prepared: Prepared) -> int:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(10):
                     await service.settle()
+            # Only now: who follows what ran on through the drain has seen its end.
+            await live.close()
             service.close_links()
             await listener.stop()
+            await transfers.stop()
             engine.cancel()
             await asyncio.gather(engine, return_exceptions=True)
             await writer.stop()

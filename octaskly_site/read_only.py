@@ -14,8 +14,11 @@ from octaskly_site import status
 
 RETRY_AFTER_S: Final = 10
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-MAY_TRY: Final = frozenset({"/api/v1/auth/token", "/api/v1/auth/refresh", "/api/v1/auth/logout"})
-"""They write so little that the reserve mostly has room for it, and whoever is to look must be able to sign in."""
+MAY_TRY: Final = frozenset(
+    {"/api/v1/auth/token", "/api/v1/auth/refresh", "/api/v1/auth/logout", "/api/v1/tasks/wait"},
+)
+"""They write so little that the reserve mostly has room for it, and whoever is to look must be able to sign in; or
+nothing at all, for all that it is a POST."""
 
 
 @sync_and_async_middleware

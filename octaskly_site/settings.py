@@ -14,6 +14,7 @@ from accounts_app.conf import (
 )
 from octaskly_site import env
 from octaskly_site.secret_key import derive_keys, find_secret
+from octaskly_wire import __version__
 from octaskly_wire.limits import HEARTBEAT_INTERVAL_S, LEASE_S, RECONNECT_GRACE_S
 from octaskly_wire.vocabulary import SandboxLevel
 
@@ -27,11 +28,15 @@ SECRET_KEY = _keys.django
 OCTASKLY_AUDIT_KEY = _keys.audit
 OCTASKLY_CA_WRAPPING_KEY = _keys.ca_wrapping
 
-OCTASKLY_VERSION = "0.1.0"
+OCTASKLY_VERSION = __version__
 OCTASKLY_STARTED_AT_MONOTONIC = time.monotonic()
 OCTASKLY_DEFAULT_SANDBOX = env.choice("OCTASKLY_DEFAULT_SANDBOX", SandboxLevel, SandboxLevel.STRICT.value)
 OCTASKLY_MAX_QUEUED_TASKS = int(env.number("OCTASKLY_MAX_QUEUED_TASKS", 1_000_000, least=1, most=1_000_000_000))
 OCTASKLY_DISK_RESERVE_MB = env.number("OCTASKLY_DISK_RESERVE_MB", 64, least=0, most=1_000_000_000)
+OCTASKLY_MAX_FILE_MB = int(env.number("OCTASKLY_MAX_FILE_MB", 10_240, least=1, most=1_000_000_000))
+OCTASKLY_FILES_QUOTA_MB = int(env.number("OCTASKLY_FILES_QUOTA_MB", 102_400, least=1, most=1_000_000_000))
+OCTASKLY_KEEP_OUTPUTS_DAYS = env.number("OCTASKLY_KEEP_OUTPUTS_DAYS", 30, least=0, most=36_500)
+OCTASKLY_KEEP_UPLOADS_DAYS = env.number("OCTASKLY_KEEP_UPLOADS_DAYS", 1, least=0, most=36_500)
 OCTASKLY_HEARTBEAT_S = env.number("OCTASKLY_HEARTBEAT_S", HEARTBEAT_INTERVAL_S, least=0.1, most=3600)
 OCTASKLY_LEASE_S = env.number("OCTASKLY_LEASE_S", LEASE_S, least=0.2, most=86400)
 OCTASKLY_RECONNECT_GRACE_S = env.number("OCTASKLY_RECONNECT_GRACE_S", RECONNECT_GRACE_S, least=0, most=86400)

@@ -9,6 +9,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from accounts_app.permissions import AnyoneSignedIn
 from octaskly_site.health import HealthView
+from octaskly_site.join.views import JoinView
 
 admin.site.site_header = "Octaskly"
 admin.site.site_title = "Octaskly"
@@ -22,6 +23,7 @@ urlpatterns = [
     re_path(r"^$", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
     re_path(r"^health/?$", HealthView.as_view(), name="health"),
+    re_path(r"^(?:join\.(?:sh|ps1)|worker/[A-Za-z0-9_-]{1,48}\.zip)$", JoinView.as_view(), name="join"),
     path("api/v1/", include("accounts_app.urls")),
     path("api/v1/", include("audit_app.urls")),
     path("api/v1/", include("workers_app.urls")),

@@ -45,6 +45,7 @@ def ensure_environment(*, dev: bool) -> Path:
     )
     if done.returncode != 0:
         sys.exit("octaskly: pip could not install the requirements; its message stands above")
+    _add_command()
     stamp.write_text(wanted, encoding="ascii")
     if dev:  # The development set contains the other one, at the same versions.
         (VENV / ".installed-run").write_text(_fingerprint(RUN_FILES), encoding="ascii")
@@ -59,6 +60,18 @@ def _make_venv(python: str) -> None:
     if done.returncode != 0:
         shutil.rmtree(str(VENV), ignore_errors=True)
         sys.exit("octaskly: Python cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv")
+
+
+def _add_command() -> None:
+    """Make this clone's packages importable in the environment, and give it the command `octaskly`."""
+    asked = [str(VENV_PYTHON), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    packages = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+    Path(packages, "octaskly-clone.pth").write_text(f"{ROOT}\n", encoding="utf-8")
+    if os.name == "nt":  # There it is `python -m octaskly`.
+        return
+    command = VENV_PYTHON.with_name("octaskly")
+    command.write_text(f"#!{VENV_PYTHON}\nfrom octaskly.programs import main\n\nmain()\n", encoding="utf-8")
+    command.chmod(0o755)
 
 
 def _supported_python() -> str:

@@ -198,10 +198,25 @@ class BlobStore:
             logger.warning("Cannot remove the content %s: %s", sha256, error)
 
     def sweep(self) -> None:
-        """Remove what was cut off and that nobody can go on with, or has gone on with for a day."""
+        """Remove what was cut off and nobody can go on with, or has gone on with for a day, and what nobody names."""
+        oldest = time.time() - PARTIAL_LIFETIME_S
+        self._sweep_partials(oldest)
+        self._sweep_nameless(oldest)
+
+    def _sweep_nameless(self, oldest: float) -> None:
+        """Remove files without a row, as a crash or an older backup of the database leaves them."""
+        for folder in self.folder.glob("[0-9a-f][0-9a-f]"):
+            paths = {path.name: path for path in folder.iterdir() if _DIGEST.fullmatch(path.name)}
+            with self.lock:
+                named = Blob.objects.filter(sha256__startswith=folder.name).values_list("sha256", flat=True)
+                for digest in paths.keys() - set(named):
+                    with contextlib.suppress(FileNotFoundError):
+                        if paths[digest].stat().st_mtime < oldest:
+                            self.unlink(digest)
+
+    def _sweep_partials(self, oldest: float) -> None:
         if not self._incoming.is_dir():
             return
-        oldest = time.time() - PARTIAL_LIFETIME_S
         for path in self._incoming.iterdir():
             with self._partials_changed, contextlib.suppress(OSError):
                 is_over = path.name.startswith(_UNKNOWN) or path.stat().st_mtime < oldest
