@@ -8,7 +8,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 
+import octaskly_wire
 from octaskly_site import options
 from octaskly_wire import messages
 from worker_node import config as worker_config
@@ -19,6 +21,7 @@ PACKAGES = (
     "accounts_app",
     "audit_app",
     "dispatcher",
+    "octaskly",
     "octaskly_site",
     "octaskly_wire",
     "tasks_app",
@@ -93,8 +96,9 @@ def test_a_worker_asks_for_nothing_that_the_dispatcher_does_not_pin() -> None:
 
 
 def test_one_version_everywhere() -> None:
-    """Metadata, web server, worker and changelog name the same version."""
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert f'OCTASKLY_VERSION = "{version}"' in (ROOT / "octaskly_site/settings.py").read_text()
-    assert f'__version__ = "{version}"' in (ROOT / "worker_node/__init__.py").read_text()
-    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
+    """Packaging, web server and changelog name the version that the protocol's package holds."""
+    packaging = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "version" in packaging["project"]["dynamic"]
+    assert ROOT / packaging["tool"]["hatch"]["version"]["path"] == Path(octaskly_wire.__file__)
+    assert octaskly_wire.__version__ == settings.OCTASKLY_VERSION
+    assert f"## [{octaskly_wire.__version__}]" in (ROOT / "CHANGELOG.md").read_text()

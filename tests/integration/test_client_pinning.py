@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -58,8 +59,7 @@ class TlsServer:
             plain.settimeout(5)
             try:
                 with self._context.wrap_socket(plain, server_side=True) as link:
-                    request = link.recv(65536)
-                    self.received += request
+                    request = self._read_request(link)
                     if request:
                         body = PAIR if b"auth/token" in request else STATS
                         link.sendall(
@@ -67,6 +67,18 @@ class TlsServer:
                         )
             except OSError:
                 continue
+
+    def _read_request(self, link: ssl.SSLSocket) -> bytes:
+        """Return a whole request: a link closed with bytes unread would cut the answer off."""
+        request = b""
+        while piece := link.recv(65536):
+            self.received += piece
+            request += piece
+            head, end, body = request.partition(b"\r\n\r\n")
+            announced = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+            if end and len(body) >= (int(announced[1]) if announced else 0):
+                break
+        return request
 
 
 def _make_certificate(folder: Path) -> bytes:

@@ -1,0 +1,1 @@
+"""Conversations with the server, each written once for both clients."""
