@@ -8,7 +8,7 @@ from tests.simulation.__main__ import run_seed
 from tests.simulation.scenario import FLAVOURS, tell
 
 SEEDS = 2000
-SEEDS_AT_ONCE = 600
+SEEDS_AT_ONCE = 300
 """Told by every `make test`; `make slow` tells the rest."""
 SEEDS_A_TEST = 100
 
@@ -37,6 +37,7 @@ def test_a_seed_tells_the_same_story_twice():
     assert traces[0] == traces[1]
 
 
+@pytest.mark.slow
 def test_stories_are_worth_telling():
     """The faults really strike: kills, late outcomes, suspensions, looks behind the head and commands that run again."""
     stories = [run_seed(seed).story for seed in range(40 * len(FLAVOURS))]
