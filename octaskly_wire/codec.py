@@ -32,7 +32,7 @@ class _Decoder(Generic[T]):
         self._msgpack: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(family)
         self._json: msgspec.json.Decoder[T] = msgspec.json.Decoder(family)
 
-    def decode(self, payload: bytes, codec: Codec) -> T:
+    def decode(self, payload: bytes | memoryview, codec: Codec) -> T:
         try:
             message = (self._msgpack if codec is Codec.MSGPACK else self._json).decode(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -52,7 +52,7 @@ def encode(message: FromWorker | ToWorker, codec: Codec) -> bytes:
     return _MSGPACK_ENCODER.encode(message) if codec is Codec.MSGPACK else _JSON_ENCODER.encode(message)
 
 
-def decode_from_worker(payload: bytes, codec: Codec) -> FromWorker:
+def decode_from_worker(payload: bytes | memoryview, codec: Codec) -> FromWorker:
     """Return the worker's message; raises MalformedMessage when the schema refuses it.
 
     The schema has no free-form field, so it also bounds how deep a message can nest.

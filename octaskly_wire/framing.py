@@ -30,24 +30,34 @@ class FrameDecoder:
         Raises FrameTooLarge as soon as a length above the cap is announced, before its bytes are kept, and
         MalformedFrame on an unknown codec or an empty frame.
         """
-        buffer = self._buffer
-        buffer += data
+        self._buffer += data
+        with memoryview(self._buffer) as whole:
+            cut, used_bytes = self.cut(whole)
+            frames = [(codec, bytes(payload)) for codec, payload in cut]
+            for _, payload in cut:
+                payload.release()
+        del self._buffer[:used_bytes]
+        return frames
+
+    def cut(self, data: memoryview) -> tuple[list[tuple[Codec, memoryview]], int]:
+        """Return the whole frames at the beginning of these bytes, as parts of them, and where they end.
+
+        For whoever keeps the rest himself. Raises what `feed` raises.
+        """
         frames = []
         start = 0
-        while len(buffer) - start >= _HEADER.size:
-            length, codec = _HEADER.unpack_from(buffer, start)
+        while len(data) - start >= _HEADER.size:
+            length, codec = _HEADER.unpack_from(data, start)
             if length < 1:
                 raise MalformedFrame("an empty frame")
             if length - 1 > self.max_frame_bytes:
                 raise FrameTooLarge(f"{length - 1} bytes announced, {self.max_frame_bytes} allowed")
             end = start + _LENGTH.size + length
-            if len(buffer) < end:
+            if len(data) < end:
                 break
-            with memoryview(buffer) as whole:  # A slice of the buffer itself would be copied twice.
-                frames.append((_codec(codec), bytes(whole[start + _HEADER.size : end])))
+            frames.append((_codec(codec), data[start + _HEADER.size : end]))
             start = end
-        del buffer[:start]
-        return frames
+        return frames, start
 
 
 def _codec(value: int) -> Codec:

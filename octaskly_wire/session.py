@@ -104,24 +104,32 @@ class DispatcherSession:
 
     def feed(self, data: bytes) -> list[FromWorker]:
         """Return the messages that are complete; raises WireError on anything out of order."""
-        messages = []
-        for codec, payload in self._decoder.feed(data):
-            if not self._codec_is_known:
-                self.codec, self._codec_is_known = codec, True
-            elif codec is not self.codec:
-                raise MalformedFrame("the peer changed its codec")
-            message = decode_from_worker(payload, codec)
-            if not isinstance(message, _FROM_WORKER[self.phase]):
-                raise UnexpectedMessage(f"{type(message).__name__} while {self.phase.value}")
-            if isinstance(message, Hello):
-                self.phase, self.purpose = Phase.PROVING, message.purpose
-            elif isinstance(message, FetchCa | Enrol | Auth):
-                # After Auth nothing may come before the answer to it.
-                self.phase = Phase.OVER
-            elif isinstance(message, Register):
-                self.phase = Phase.OPEN
-            messages.append(message)
-        return messages
+        return [self._read(codec, payload) for codec, payload in self._decoder.feed(data)]
+
+    def cut(self, data: memoryview) -> tuple[list[FromWorker], int]:
+        """Return the whole messages at the beginning of these bytes, and where they end; raises what `feed` raises.
+
+        What follows is not kept: whoever calls this has a place for it.
+        """
+        frames, used_bytes = self._decoder.cut(data)
+        return [self._read(codec, payload) for codec, payload in frames], used_bytes
+
+    def _read(self, codec: Codec, payload: bytes | memoryview) -> FromWorker:
+        if not self._codec_is_known:
+            self.codec, self._codec_is_known = codec, True
+        elif codec is not self.codec:
+            raise MalformedFrame("the peer changed its codec")
+        message = decode_from_worker(payload, codec)
+        if not isinstance(message, _FROM_WORKER[self.phase]):
+            raise UnexpectedMessage(f"{type(message).__name__} while {self.phase.value}")
+        if isinstance(message, Hello):
+            self.phase, self.purpose = Phase.PROVING, message.purpose
+        elif isinstance(message, FetchCa | Enrol | Auth):
+            # After Auth nothing may come before the answer to it.
+            self.phase = Phase.OVER
+        elif isinstance(message, Register):
+            self.phase = Phase.OPEN
+        return message
 
     def open(self) -> None:
         """Let the proven worker register and speak freely, or move files."""

@@ -54,7 +54,7 @@ class TcpListener:
             ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
             ssl_shutdown_timeout=CLOSE_TIMEOUT_S,
             backlog=1024,
-            limit=READ_BYTES,  # The default of 64 KiB stops and starts a socket four times for each chunk of a content.
+            limit=READ_BYTES,  # The default of 64 KiB stops and starts a socket four times for each chunk of output.
         )
         return int(self._server.sockets[0].getsockname()[1])
 

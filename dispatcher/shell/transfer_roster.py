@@ -10,9 +10,10 @@ from dispatcher.core import authority
 from dispatcher.core.state import DispatcherState
 from dispatcher.shell.link import WorkerLink
 
-MAX_LINKS_OF_A_WORKER: Final = 4
+MAX_LINKS_OF_A_WORKER: Final = 6
+"""One more than it uses: the end of a lost one may be heard of late."""
 MAX_LINKS: Final = 64
-"""Each holds up to 3 MiB while it is busy."""
+"""Each holds up to 4 MiB while it is busy."""
 
 
 class TransferRoster:

@@ -99,14 +99,17 @@ def test_a_large_content_is_out_of_sight_at_once(outgoing, monkeypatch):
 
 
 def test_an_output_that_would_leave_too_little_room_is_not_collected(tmp_path):
-    """The reason has the numbers."""
+    """The reason has the numbers. It is copied, since it is still open to be written."""
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "out").write_bytes(b"x")
     assignment = AssignAttempt("t.1", "t", "true", 1, SandboxLevel.BASIC, allows_network=False, outputs=["out"])
 
     async def main():
         files = TaskFiles(tmp_path, FileSettings(), 1 << 60, Shelf(), has_own_users=False)
-        with pytest.raises(CannotCollect, match=r"'out': no room on the worker's disk: 1 MB needed, \d+ MB free"):
+        with (
+            (tmp_path / "work" / "out").open("ab"),
+            pytest.raises(CannotCollect, match=r"'out': no room on the worker's disk: 1 MB needed, \d+ MB free"),
+        ):
             await files.collect(assignment, tmp_path / "work")
         await files.close()
 

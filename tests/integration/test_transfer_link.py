@@ -101,7 +101,7 @@ def test_a_content_goes_there_from_where_the_dispatcher_has_it(tmp_path):
         for _ in range(2):
             with (tmp_path / "content").open("rb") as content:
                 store = partial(transfers.store, "t1.1", output, content)
-                await on_thread(store, transfers.pool)
+                await on_thread(store, transfers.store_pool)
         assert dispatcher.desk.arrived[file.sha256] == data
 
     play(tmp_path, scene)

@@ -286,6 +286,30 @@ def test_heartbeats_go_on_and_name_the_attempt_while_its_output_waits(tmp_path):
     assert run_scene(scene, tmp_path) == 0
 
 
+def test_an_input_does_not_wait_behind_outputs(tmp_path):
+    """However many are on their way and however long they take."""
+
+    async def scene(dispatcher, worker):
+        session = await dispatcher.sessions.get()
+        await session.next(Register)
+        desk = dispatcher.desk
+        desk.may_store.clear()
+        slow = [f"t{number}.1" for number in range(4)]
+        for attempt_id in slow:
+            session.send(assignment(attempt_id, f"echo {attempt_id} >data", outputs=["data"]))
+            await session.next(AttemptStarted)
+        while not desk.asked(StoreBlob):
+            await asyncio.sleep(0.01)
+        session.send(assignment("t9.1", "true", inputs=[desk.put("in", b"x")]))
+        assert (await session.next(AttemptStarted)).attempt_id == "t9.1"
+        desk.may_store.set()
+        for _ in (*slow, "t9.1"):
+            session.send(AcknowledgeOutcome((await session.next(AttemptFinished)).attempt_id))
+        await leave(session, worker)
+
+    assert run_scene(scene, tmp_path) == 0
+
+
 def test_a_worker_that_dies_before_the_acknowledgement_sends_outputs_and_outcome_again(tmp_path):
     """Killed with its outcome in the spool, the next life has the content still, and lets go of it after the word."""
 

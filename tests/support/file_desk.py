@@ -28,6 +28,9 @@ class FileDesk:
         self.may_answer = asyncio.Event()
         """Cleared, a request is heard and nothing comes back."""
         self.may_answer.set()
+        self.may_store = asyncio.Event()
+        """The same for what is to be stored alone."""
+        self.may_store.set()
 
     def put(self, name: str, data: bytes) -> InputFile:
         """Lay a content down and return how an assignment names it."""
@@ -60,6 +63,7 @@ class DeskLink:
             case StoreBlob():
                 desk.requests.append(message)
                 await desk.may_answer.wait()
+                await desk.may_store.wait()
                 if desk.refuses_store:
                     self._send(desk.refuses_store)
                     return

@@ -91,9 +91,9 @@ class ContentSender:
             try:
                 if failures and not is_checked:
                     # Perhaps the dispatcher says no because it is not what it was.
-                    await on_thread(partial(self._check, content), self._transfers.pool)
+                    await on_thread(partial(self._check, content), self._transfers.store_pool)
                     is_checked = True
-                await on_thread(partial(self._send, attempt_id, content), self._transfers.pool)
+                await on_thread(partial(self._send, attempt_id, content), self._transfers.store_pool)
             except Refused as error:
                 if error.is_final:
                     raise

@@ -147,7 +147,7 @@ class Execution:
                 report = await self._with_outputs(report, end.tmp_fd)
         finally:
             if end.tmp_fd is not None:
-                os.close(end.tmp_fd)
+                await asyncio.to_thread(os.close, end.tmp_fd)  # frees all that lies there, which may be much
         stdout, stderr = await self._kept("stdout"), await self._kept("stderr")
         await self._clear_away()
         self._parts.listener.finished(self._plan.attempt_id, Outcome(report, stdout, stderr))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -56,7 +57,7 @@ class TaskFiles:
         self._staged[assignment.attempt_id] = await self._staging.stage(assignment, folder)
 
     async def collect(self, assignment: AssignAttempt, folder: Path | int | None) -> Collected:
-        """Copy the outputs out of the workspace, or out of the folder in memory; raise CannotCollect."""
+        """Take the outputs out of the workspace, or out of the folder in memory; raise CannotCollect."""
         if folder is None:
             raise CannotCollect("the folder in memory went with its sandbox")
         return await on_thread(partial(self._collect, assignment, folder), self._pool)
@@ -98,13 +99,19 @@ class TaskFiles:
 
     def _collect(self, assignment: AssignAttempt, folder: Path | int, stop: Stop) -> Collected:
         def take(name: str, fd: int, size_bytes: int) -> OutputFile:
+            status = os.fstat(fd)
+            if (status.st_dev, status.st_ino) not in rules.known:  # Else it is the cache's.
+                content = self.outgoing.take_over(assignment.attempt_id, name, fd, size_bytes, stop)
+                if content is not None:
+                    return content
             if shortage := self._shortage_of(size_bytes):
                 raise CannotCollect(f"output {name!r}: {shortage}")
             return self.outgoing.add(assignment.attempt_id, name, fd, size_bytes, stop)
 
         try:
             with Tree(folder) as tree:
-                collected = collect(tree, self._rules(assignment, tree.owner), take)
+                rules = self._rules(assignment, tree.owner)
+                collected = collect(tree, rules, take)
             self.outgoing.sync()
         except OSError as error:
             raise CannotCollect(f"the outputs cannot be copied: {error.strerror or error}") from error

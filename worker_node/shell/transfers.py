@@ -1,4 +1,4 @@
-"""Fetch and store contents over transfer links: at most three at once, each link used again while it is warm."""
+"""Fetch and store contents over transfer links: a few at once each way, each link used again while it is warm."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from worker_node.shell.proving import expected
 from worker_node.shell.stoppable import Stop
 from worker_node.shell.transfer_link import Endpoint, TransferLink, open_tcp_link
 
-AT_ONCE: Final = 3
-"""Links, and threads that use them."""
+FETCHES_AT_ONCE: Final = 3
+STORES_AT_ONCE: Final = 2
+"""Links, and threads that use them. Each way has its own: no input of a task waits behind the outputs of others."""
 
 IDLE_S: Final = 30.0
 """How long a link that nobody uses is kept."""
@@ -57,11 +58,12 @@ class Source(Protocol):
 
 
 class Transfers:
-    """One worker's transfer links. `fetch` and `store` block; they run on threads of `pool`."""
+    """One worker's transfer links. `fetch` and `store` block; they run on threads of `pool` and `store_pool`."""
 
     def __init__(self, open_link: Callable[[Endpoint, Stop], TransferLink] = open_tcp_link) -> None:
         """Begin without a place to connect to."""
-        self.pool: Final[Executor] = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="octaskly-transfer")
+        self.pool: Final[Executor] = ThreadPoolExecutor(FETCHES_AT_ONCE, thread_name_prefix="octaskly-fetch")
+        self.store_pool: Final[Executor] = ThreadPoolExecutor(STORES_AT_ONCE, thread_name_prefix="octaskly-store")
         self._open_link = open_link
         self._lock = threading.Lock()
         self._endpoint: Endpoint | None = None
@@ -82,7 +84,8 @@ class Transfers:
         with self._lock:
             for link in self._busy:
                 link.abort()
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self.pool, self.store_pool):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def fetch(self, attempt_id: str, file: InputFile, offset: int, take: Callable[[bytes], None], stop: Stop) -> None:
         """Give a content from an offset to its end to `take`; raise OSError, WireError or Refused."""
