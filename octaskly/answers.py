@@ -53,6 +53,20 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         return self.status == "completed"
 
 
+class NotPossible(msgspec.Struct, frozen=True):
+    """A task that stayed as it was, and why."""
+
+    id: str
+    reason: str
+
+
+class Stepped(msgspec.Struct, frozen=True):
+    """What came of cancelling or retrying many tasks: those that took it, and the others."""
+
+    tasks: list[Task]
+    not_possible: list[NotPossible]
+
+
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One execution of a task."""
 

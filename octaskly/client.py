@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, Unpack
 
 from octaskly import inputs as local
-from octaskly.answers import Attempt, File, JoinToken, Output, Stats, Task, Why, Worker
+from octaskly.answers import Attempt, File, JoinToken, Output, Stats, Stepped, Task, Why, Worker
 from octaskly.effects import Flow
-from octaskly.flows import calls, cluster, contents, tasks
+from octaskly.flows import calls, cluster, contents, following, tasks
 from octaskly.flows.tasks import LONGEST_WAIT_S
 from octaskly.outcomes import Outcome
 from octaskly.placing import placed
@@ -124,6 +124,14 @@ class Client:
         """Queue an ended task again."""
         return self._run(tasks.retry(self.session, task_id))
 
+    def cancel_many(self, task_ids: Sequence[str]) -> Stepped:
+        """Cancel tasks, hundreds with each request; of those that have ended it is said why not."""
+        return self._run(tasks.cancel_many(self.session, task_ids))
+
+    def retry_many(self, task_ids: Sequence[str]) -> Stepped:
+        """Queue ended tasks again, hundreds with each request; of the others it is said why not."""
+        return self._run(tasks.retry_many(self.session, task_ids))
+
     def wait(self, task_ids: str | Iterable[str], timeout: float | None = None) -> list[Task]:
         """Return the tasks once all have ended, in the order given; raises WaitedTooLong."""
         wanted = [task_ids] if isinstance(task_ids, str) else list(task_ids)
@@ -142,11 +150,12 @@ class Client:
 
     def stream(self, task_id: str, stream: str = "stdout", *, offset: int = 0, follow: bool = True) -> Iterator[bytes]:
         """Yield what a command writes, live, until the task has ended."""
-        return self._iterate(contents.stream(self.session, task_id, stream, offset=offset, follows=follow))
+        read = following.follow if follow else contents.stream
+        return self._iterate(read(self.session, task_id, stream, offset=offset))
 
     def stream_so_far(self, task_id: str, stream: str = "stdout") -> Iterator[bytes]:
         """Yield what a running command has written until now."""
-        return self._iterate(contents.stream_so_far(self.session, task_id, stream))
+        return self._iterate(following.so_far(self.session, task_id, stream))
 
     def output(self, task_id: str, stream: str = "stdout") -> bytes:
         """Return what was kept of an ended task's stdout or stderr."""

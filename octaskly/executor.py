@@ -20,8 +20,10 @@ from octaskly.templates import filled, with_field
 from octaskly.watch import Unwatched, Watch
 
 MAX_AT_ONCE: Final = 16
-"""Uploads and cancellations under way."""
+"""Uploads under way."""
 MAX_LIST: Final = 500
+GATHER_S: Final = 0.01
+"""How long cancellations are gathered: they come one by one."""
 Asked: TypeAlias = tuple[futures.Future[Outcome], dict[str, Any]]
 
 
@@ -95,6 +97,7 @@ class Executor(futures.Executor):
         self._under_way: set[asyncio.Task[None]] = set()
         self._something_ended = asyncio.Event()
         self._waiting: deque[Asked] = deque()
+        self._to_cancel: list[str] = []
         self._sending = asyncio.Lock()
         self._client = self._make_client()
         async with self._client, Watch(self._client) as self._watch:
@@ -181,11 +184,13 @@ class Executor(futures.Executor):
         if self._settle(future):
             future.set_result(outcome)
 
-    async def _cancel(self, task_id: str) -> None:
-        # It may have ended meanwhile.
+    async def _cancel(self) -> None:
+        """Cancel what is to be cancelled, together: a shutdown may mean thousands."""
+        await asyncio.sleep(GATHER_S)
+        task_ids, self._to_cancel = self._to_cancel, []
+        # The last first: what runs first would only make room for what waits.
         with contextlib.suppress(OctasklyError):
-            async with self._room:
-                await self._client.cancel(task_id)
+            await self._client.cancel_many(task_ids[::-1])
 
     # On any thread
 
@@ -195,7 +200,9 @@ class Executor(futures.Executor):
                 self._loop.call_soon_threadsafe(self._start_cancel, task_id)
 
     def _start_cancel(self, task_id: str) -> None:
-        self._start(self._cancel(task_id))
+        self._to_cancel.append(task_id)
+        if len(self._to_cancel) == 1:
+            self._start(self._cancel())
 
     def _forget(self, future: futures.Future[Outcome]) -> None:
         if future.cancelled():

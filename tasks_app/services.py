@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -74,26 +75,52 @@ def _check_room(count: int) -> None:
         raise QueueFull(f"{settings.OCTASKLY_MAX_QUEUED_TASKS} tasks are queued already")
 
 
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """What came of a step for many tasks: those that took it, and for the others why not."""
+
+    tasks: list[Task]
+    not_possible: dict[str, str]
+
+
 def cancel(task: Task, actor: Any) -> Task:
     """Cancel a waiting task at once, or have a live one killed; raises NotPossible for one that ended."""
+    return _only(cancel_many([task], actor))
+
+
+def cancel_many(tasks: Sequence[Task], actor: Any) -> Stepped:
+    """Cancel those that have not ended; which have, is looked up again."""
     now = datetime.now(UTC)
     name = actor.get_username()
+    not_possible: dict[str, str] = {}
+    waiting: list[Task] = []
+    live: list[Task] = []
     with transaction.atomic():
-        task = Task.objects.select_related("owner").get(id=task.id)
-        if TaskStatus(task.status) in ENDED:
-            raise NotPossible(f"the task is {task.status} already")
-        if task.assigned_at is None:
-            task.status, task.completed_at = TaskStatus.CANCELLED, now
-            task.failure_reason, task.cancel_requested_at = "cancelled", now
-            task.save(update_fields=["status", "completed_at", "failure_reason", "cancel_requested_at"])
-            record(AuditEvent("task_cancelled", name, task_id=task.id), at=now)
-            transaction.on_commit(partial(feed.tell, [task.id]))
-        elif task.cancel_requested_at is None:
-            task.cancel_requested_at = now
-            task.save(update_fields=["cancel_requested_at"])
-            record(AuditEvent("task_cancel_requested", name, task.worker_id or "", task.id), at=now)
+        current = _current(tasks)
+        for task in current:
+            if TaskStatus(task.status) in ENDED:
+                not_possible[task.id] = f"the task is {task.status} already"
+            elif task.assigned_at is None:
+                task.status, task.completed_at = TaskStatus.CANCELLED, now
+                task.failure_reason, task.cancel_requested_at = "cancelled", now
+                waiting.append(task)
+            elif task.cancel_requested_at is None:
+                task.cancel_requested_at = now
+                live.append(task)
+        _update(
+            waiting, status=TaskStatus.CANCELLED, completed_at=now, failure_reason="cancelled", cancel_requested_at=now
+        )
+        _update(live, cancel_requested_at=now)
+        record(*(AuditEvent("task_cancelled", name, task_id=task.id) for task in waiting), at=now)
+        record(
+            *(AuditEvent("task_cancel_requested", name, task.worker_id or "", task.id) for task in live),
+            at=now,
+        )
+        if waiting:
+            transaction.on_commit(partial(feed.tell, [task.id for task in waiting]))
+        for task in live:
             transaction.on_commit(partial(signals.cancel_requested.send, sender=Task, task_id=task.id))
-    return task
+    return Stepped([task for task in current if task.id not in not_possible], not_possible)
 
 
 def retry(task: Task, actor: Any) -> Task:
@@ -101,25 +128,62 @@ def retry(task: Task, actor: Any) -> Task:
 
     Raises NotPossible for one that has not ended, and for one whose inputs are not kept any more.
     """
+    return _only(retry_many([task], actor))
+
+
+def retry_many(tasks: Sequence[Task], actor: Any) -> Stepped:
+    """Queue those again that have ended and whose inputs are kept, with fresh budgets."""
     now = datetime.now(UTC)
+    name = actor.get_username()
+    not_possible: dict[str, str] = {}
+    queued: list[Task] = []
+    events: list[AuditEvent] = []
     with transaction.atomic():
-        task = Task.objects.select_related("owner").get(id=task.id)
-        if TaskStatus(task.status) not in ENDED:
-            raise NotPossible(f"the task is {task.status}; only an ended one can be retried")
-        if (name := first_expired(task)) is not None:
-            raise NotPossible(f"the content of its input {name!r} has expired; submit the task anew")
-        details = {"from": task.status}
-        task.status = TaskStatus.QUEUED
-        task.failures = task.losses = 0
-        task.available_at = now
-        task.worker_id = task.assigned_at = task.started_at = task.completed_at = task.cancel_requested_at = None
-        task.exit_code = task.duration_ms = task.failure_reason = None
-        task.stdout = task.stderr = ""
-        task.stdout_truncated = task.stderr_truncated = False
-        task.save()
-        record(AuditEvent("task_retried", actor.get_username(), task_id=task.id, details=details), at=now)
-        _announce_waiting([task])
-    return task
+        for task in _current(tasks):
+            if TaskStatus(task.status) not in ENDED:
+                not_possible[task.id] = f"the task is {task.status}; only an ended one can be retried"
+                continue
+            if (missing := first_expired(task)) is not None:
+                text = f"the content of its input {missing!r} has expired; submit the task anew"
+                not_possible[task.id] = text
+                continue
+            events.append(AuditEvent("task_retried", name, task_id=task.id, details={"from": task.status}))
+            _begin_anew(task, now)
+            queued.append(task)
+        record(*events, at=now)
+        if queued:
+            _announce_waiting(queued)
+    return Stepped(queued, not_possible)
+
+
+def _begin_anew(task: Task, now: datetime) -> None:
+    task.status = TaskStatus.QUEUED
+    task.failures = task.losses = 0
+    task.available_at = now
+    task.worker_id = task.assigned_at = task.started_at = task.completed_at = task.cancel_requested_at = None
+    task.exit_code = task.duration_ms = task.failure_reason = None
+    task.stdout = task.stderr = ""
+    task.stdout_truncated = task.stderr_truncated = False
+    task.save()
+
+
+def _current(tasks: Sequence[Task]) -> list[Task]:
+    """Return the tasks as they are now, in the same order, without those that are gone."""
+    found = Task.objects.select_related("owner").in_bulk([task.id for task in tasks])
+    return [found[task.id] for task in tasks if task.id in found]
+
+
+def _update(tasks: Sequence[Task], **values: Any) -> None:
+    if tasks:
+        Task.objects.filter(id__in=[task.id for task in tasks]).update(**values)
+
+
+def _only(stepped: Stepped) -> Task:
+    for reason in stepped.not_possible.values():
+        raise NotPossible(reason)
+    if not stepped.tasks:
+        raise Task.DoesNotExist
+    return stepped.tasks[0]
 
 
 def _announce_waiting(tasks: Sequence[Task]) -> None:

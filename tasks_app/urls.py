@@ -7,6 +7,7 @@ from django.urls import re_path
 from tasks_app.api import views
 from tasks_app.api.files import FileListView, FileView
 from tasks_app.api.live import WaitView
+from tasks_app.api.many import CancelManyView, RetryManyView
 from tasks_app.api.output import OutputFileListView, OutputFileView, OutputView
 
 ID = r"(?P<pk>[0-9A-Za-z-]{1,36})"
@@ -16,6 +17,8 @@ NAME = r"(?P<name>[\s\S]+?)"
 urlpatterns = [
     re_path(r"^tasks/?$", views.TaskListView.as_view(), name="tasks"),
     re_path(r"^tasks/wait/?$", WaitView.as_view(), name="tasks-wait"),
+    re_path(r"^tasks/cancel/?$", CancelManyView.as_view(), name="tasks-cancel"),
+    re_path(r"^tasks/retry/?$", RetryManyView.as_view(), name="tasks-retry"),
     re_path(rf"^tasks/{ID}/?$", views.TaskDetailView.as_view(), name="task"),
     re_path(rf"^tasks/{ID}/cancel/?$", views.CancelView.as_view(), name="task-cancel"),
     re_path(rf"^tasks/{ID}/retry/?$", views.RetryView.as_view(), name="task-retry"),

@@ -10,13 +10,13 @@ from click.shell_completion import get_completion_class
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    r"""Print the completion script of a shell.
+    """Print the completion script of a shell.
 
     \b
     bash:  octaskly completion bash > ~/.local/share/bash-completion/completions/octaskly
     zsh:   octaskly completion zsh > "${fpath[1]}/_octaskly"
     fish:  octaskly completion fish > ~/.config/fish/completions/octaskly.fish
-    """
+    """  # noqa: D301 - \b keeps lines as they are
     kind = get_completion_class(shell)
     if kind is None:
         raise click.UsageError(f"No completion for {shell}.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from octaskly.command_line.connect import client as connect
-from octaskly.command_line.show import ago, json_option, print_json, size, table
+from octaskly.command_line.show import age_column, ago, json_option, print_json, size, table
 from octaskly.errors import NotFound
 
 if TYPE_CHECKING:
@@ -56,8 +56,11 @@ def put(paths: tuple[str, ...], *, name: str | None, as_json: bool) -> None:
 @files.command()
 @click.argument("name")
 @click.option("-o", "--output", metavar="PATH", help="Where to; - is stdout. Else its own name, below this folder.")
-def get(name: str, *, output: str | None) -> None:
+@json_option
+def get(name: str, *, output: str | None, as_json: bool) -> None:
     """Fetch a file."""
+    if as_json and output == "-":
+        raise click.UsageError("--json and --output - both want stdout.")
     from octaskly.placing import placed
 
     with connect() as client:
@@ -69,20 +72,24 @@ def get(name: str, *, output: str | None) -> None:
                 return
             folder, last = (Path(output).parent, Path(output).name) if output else (Path(), name)
             with placed(folder, last) as file:
-                for piece in pieces:
-                    file.write(piece)
+                size_bytes = sum(file.write(piece) for piece in pieces)
+            if as_json:
+                print_json({"name": name, "size": size_bytes, "path": str(folder / last)})
         except NotFound:
             _no_such_file(client, name)
 
 
 @files.command()
 @click.argument("names", nargs=-1, required=True)
-def rm(names: tuple[str, ...]) -> None:
+@json_option
+def rm(names: tuple[str, ...], *, as_json: bool) -> None:
     """Remove files. Tasks that were submitted with them keep theirs."""
     with connect() as client:
         for name in names:
             try:
                 client.remove_file(name)
+                if as_json:
+                    print_json({"name": name})
             except NotFound:
                 _no_such_file(client, name)
 
@@ -95,7 +102,7 @@ def _list(*, as_json: bool) -> None:
             print_json(file)
         return
     table(
-        ("NAME", "SIZE", "AGE", "SHA256"),
+        ("NAME", "SIZE", age_column(), "SHA256"),
         ((file.name, size(file.size), ago(file.created_at), file.sha256) for file in found),
         empty="You have stored no files.",
     )

@@ -13,7 +13,7 @@ import click
 from octaskly import keeping
 from octaskly.client import Client
 from octaskly.command_line.connect import session as settled_session
-from octaskly.command_line.show import tell
+from octaskly.command_line.show import json_option, print_json, tell
 from octaskly.errors import OctasklyError, Unreachable
 from octaskly.keeping import FileKeeper, Login
 from octaskly.session import DEFAULT_URL, Session, canonical_url, check_plain, checked_pin
@@ -28,9 +28,17 @@ FIRST_ADMIN = "admin"
 @click.option("--pin", metavar="sha256//...", help="The key that the server must have, as the dispatcher prints it.")
 @click.option("-y", "--yes", is_flag=True, help="Believe the key that the server shows, without a question.")
 @click.option("--insecure", is_flag=True, help="Allow plain HTTP over a network.")
+@json_option
 @click.pass_context
 def login(
-    ctx: click.Context, url: str | None, username: str | None, pin: str | None, *, yes: bool, insecure: bool
+    ctx: click.Context,
+    url: str | None,
+    username: str | None,
+    pin: str | None,
+    *,
+    yes: bool,
+    insecure: bool,
+    as_json: bool,
 ) -> None:
     """Sign in at a server, and keep the sign-in for later commands.
 
@@ -52,15 +60,21 @@ def login(
     wanted = Login(url=address, username=name, pin=pin or "", is_insecure=is_insecure)
     with Client(session=Session(FileKeeper(path, wanted))) as client:
         client.login(name, password)
-    click.echo(f"Signed in at {address} as {name}.", err=True)
+    if as_json:
+        print_json({"url": address, "username": name, "pin": pin or None})
+    else:
+        click.echo(f"Signed in at {address} as {name}.", err=True)
 
 
 @click.command()
-def logout() -> None:
+@json_option
+def logout(*, as_json: bool) -> None:
     """End the sign-in at the server, and forget it here."""
     path = keeping.credentials_path(os.environ)
     known = _known(path)
     if known is None:
+        if as_json:
+            print_json({"url": None, "username": None})
         click.echo("You were not signed in.", err=True)
         return
     try:
@@ -71,7 +85,10 @@ def logout() -> None:
     except Unreachable as error:
         tell(f"{error}. The sign-in is forgotten here; at the server it ends by itself within 7 days")
     keeping.forget(path)
-    click.echo(f"Signed out of {known.url}.", err=True)
+    if as_json:
+        print_json({"url": known.url, "username": known.username})
+    else:
+        click.echo(f"Signed out of {known.url}.", err=True)
 
 
 def _known(path: Path) -> Login | None:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from octaskly import templates
+from octaskly.command_line.show import json_option, print_json
 from octaskly.command_line.task_options import read_options, task_options
 from octaskly.command_line.value_feed import Values, is_whole, lines
 
@@ -27,10 +28,13 @@ from octaskly.command_line.value_feed import Values, is_whole, lines
 @click.option("--resume", is_flag=True, help="Leave out what stands in the joblog.")
 @click.option("--resume-failed", is_flag=True, help="The same, but what failed is done again.")
 @click.option("--results", type=click.Path(file_okay=False, path_type=Path), help="Keep each output in files there.")
-@click.option("--output-dir", type=click.Path(file_okay=False, path_type=Path), default=".", help="For the outputs.")
+@click.option(
+    "--output-dir", type=click.Path(file_okay=False, path_type=Path), default=".", help="Where outputs go. Else here."
+)
 @click.option("--dry-run", is_flag=True, help="Print the commands and run nothing.")
 @click.option("--raw", is_flag=True, help="Let escape sequences of the output reach this terminal.")
-@click.argument("template", nargs=-1, type=click.UNPROCESSED)
+@json_option
+@click.argument("template", metavar="COMMAND... [::: VALUE...]", nargs=-1, type=click.UNPROCESSED)
 def map(  # noqa: A001 - the command's name
     template: tuple[str, ...],
     *,
@@ -43,7 +47,7 @@ def map(  # noqa: A001 - the command's name
     resume_failed: bool,
     **given: Any,
 ) -> int:
-    r"""Run a command for each of many values, like GNU Parallel.
+    """Run a command for each of many values, like GNU Parallel.
 
     \b
     octaskly map -i {} -o {.}.webp 'convert {} {.}.webp' ::: *.png
@@ -51,9 +55,9 @@ def map(  # noqa: A001 - the command's name
 
     In the command, in -i, -o and --name: {} is the value, {.} without its extension, {/} its last part, {//} its
     folder, {/.} its last part without extension, {#} its number. Several ::: lists make all combinations, {1} and {2}
-    are their values. Values come from :::, from -a, or from stdin; without a command they are commands. The exit code is the number of failed tasks, at
-    most 101.
-    """
+    are their values. Values come from :::, from -a, or from stdin; without a command they are commands. The exit code
+    is the number of failed tasks, at most 101.
+    """  # noqa: D301 - \b keeps lines as they are
     words, lists = templates.split_lists(template)
     if (resume or resume_failed) and log is None:
         raise click.UsageError("--resume needs the --joblog that tells what is done.")
@@ -64,7 +68,11 @@ def map(  # noqa: A001 - the command's name
         number = 0
         while value := next(values.listed, None):
             number += 1
-            click.echo(templates.filled(command, value, number) if command else " ".join(value))
+            line = templates.filled(command, value, number) if command else " ".join(value)
+            if given["as_json"]:
+                print_json({"seq": number, "values": value, "command": line})
+            else:
+                click.echo(line)
         return 0
     from octaskly.command_line.mapping import Mapping, Plan
 

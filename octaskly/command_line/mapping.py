@@ -17,13 +17,13 @@ import msgspec
 
 from octaskly import joblog, templates
 from octaskly.answers import Task
-from octaskly.command_line import exit_codes, interrupts
+from octaskly.command_line import exit_codes, interrupts, waiting
 from octaskly.command_line.connect import MAP_PATIENCE_S, async_client
+from octaskly.command_line.fetched import Fetched, bring_home, document
 from octaskly.command_line.printer import Done, Printer
 from octaskly.command_line.progress import Progress
 from octaskly.command_line.results import keep
-from octaskly.command_line.run import bring_home
-from octaskly.command_line.show import tell
+from octaskly.command_line.show import json_line, tell
 from octaskly.command_line.value_feed import Values
 from octaskly.errors import BadFile, OctasklyError
 from octaskly.outcomes import Outcome
@@ -37,6 +37,7 @@ MAX_LIST_WITH_INPUTS: Final = 32
 """Small, so that workers begin while the next inputs go up."""
 MAX_LIST_CHARACTERS: Final = 4 << 20
 FETCHES_AT_ONCE: Final = 8
+LOOK_S: Final = 1.0
 SENDING_S: Final = 20.0
 """A list that is on its way is waited for this long before all is cancelled."""
 MOST_TOLD: Final = 101
@@ -59,6 +60,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     results: Path | None
     output_dir: Path
     raw: bool
+    as_json: bool
 
 
 class Item(msgspec.Struct, kw_only=True):
@@ -109,6 +111,7 @@ class Mapping:
         collecting = asyncio.create_task(self._collect())
         stopping = asyncio.create_task(interrupt.has_come.wait())
         drawing = asyncio.create_task(self._progress.draw())
+        explaining = asyncio.create_task(self._explain())
         try:
             pending: set[asyncio.Future[Any]] = {self._feeding, collecting, stopping, self._broken}
             while not collecting.done() and not stopping.done():
@@ -132,6 +135,7 @@ class Mapping:
                 collecting,
                 stopping,
                 drawing,
+                explaining,
                 self._broken,
                 *self._fetching,
             )
@@ -211,7 +215,9 @@ class Mapping:
             async with self._fetch_room:
                 sent = await self._client.uploaded([fill(path) for path in self._plan.inputs])
         except BadFile as error:
-            await self._end(Done(item.number, b"", b"", f"{item.number}: {error}"), ok=False)
+            said = {**_head(item), "error": str(error)}
+            shown = json_line(said) if self._plan.as_json else b""
+            await self._end(Done(item.number, shown, b"", f"{item.number}: {error}"), ok=False)
             return None
         item.sent_bytes = sum(one.size for one in sent)
         return task_spec(item.command, options, [one.reference for one in sent])
@@ -236,6 +242,22 @@ class Mapping:
         while self._fetching:
             await asyncio.wait(self._fetching)
 
+    async def _explain(self) -> None:
+        """Say why nothing runs: on a terminal beside the bar for as long as that is so, elsewhere once."""
+        await asyncio.sleep(waiting.QUIET_WAIT_S)
+        with contextlib.suppress(OctasklyError):
+            while not (self._progress.done or self._is_stopping):
+                if oldest := next(iter(self._in_queue), None):
+                    why = await self._client.why(oldest)
+                    if why.status != "queued" or self._progress.done:
+                        break
+                    if not self._progress.is_drawn:
+                        tell(waiting.sentence(why, oldest))
+                        break
+                    self._progress.note(f"Nothing runs yet: {waiting.reasons(why)}")
+                await asyncio.sleep(LOOK_S)
+        self._progress.note("")
+
     def _fetched(self, work: asyncio.Task[None]) -> None:
         self._fetching.discard(work)
         if not work.cancelled() and (error := work.exception()) and not self._broken.done():
@@ -246,27 +268,38 @@ class Mapping:
         try:
             if self._is_stopping and task.status == "cancelled":
                 return  # By us: it is neither done nor failed, and a resumed map runs it.
-            outcome = await self._client.outcome(task)
+            outcome = await self._outcome(task)
             attempt = None
             if exit_codes.needs_attempt(task):
                 attempts = await self._client.attempts(task.id)
                 attempt = attempts[-1] if attempts else None
             code, sentence = exit_codes.exit_code(task, attempt)
-            received = 0
+            fetched: list[Fetched] = []
             if task.outputs and task.status != "cancelled":
                 try:
-                    received = await bring_home(self._client, task, self._plan.output_dir)
+                    await bring_home(self._client, task, self._plan.output_dir, fetched)
                 except BadFile as error:
                     code, sentence = code or 1, str(error)
+            received = sum(file.size for file in fetched)
             signal = attempt.signal or 0 if attempt and task.failure_reason == "signal" else 0
             self._note(item, task, code=0 if signal else code, signal=signal, received=received)
             if self._plan.results:
                 await asyncio.to_thread(keep, self._plan.results, item.number, item.values, outcome)
-            await self._end(_done(item, outcome, sentence), ok=code == 0)
+            complaint = f"{item.number}: {sentence}" if sentence else ""
+            shown, beside = outcome.stdout, outcome.stderr
+            if self._plan.as_json:
+                shown, beside = json_line({**_head(item), **document(task, fetched)}), b""
+            await self._end(Done(item.number, shown, beside, complaint), ok=code == 0)
         finally:
             async with self._has_room:
                 self._in_queue.pop(task.id, None)
                 self._has_room.notify_all()
+
+    async def _outcome(self, task: Task) -> Outcome:
+        """Return the output byte by byte, unless only the task's own text is shown."""
+        if self._plan.as_json and not self._plan.results:
+            return Outcome(task=task, stdout=b"", stderr=b"")
+        return await self._client.outcome(task)
 
     def _note(self, item: Item, task: Task, *, code: int, signal: int, received: int) -> None:
         if self._log is None:
@@ -316,13 +349,7 @@ class Mapping:
     async def _cancel_all(self, but: int) -> None:
         # The last first: what runs first would only make room for what waits.
         waiting = [task_id for task_id, item in self._in_queue.items() if item.number != but][::-1]
-
-        async def cancel(task_id: str) -> None:
-            async with self._fetch_room:
-                with contextlib.suppress(OctasklyError):  # It may have ended meanwhile.
-                    await self._client.cancel(task_id)
-
-        await asyncio.gather(*(cancel(task_id) for task_id in waiting))
+        await self._client.cancel_many(waiting)
 
     async def _learn_hosts(self) -> None:
         # A client may not see the workers: then the joblog has their ids.
@@ -331,8 +358,8 @@ class Mapping:
                 self._hosts = {worker.id: worker.name for worker in await self._client.workers()}
 
 
-def _done(item: Item, outcome: Outcome, sentence: str) -> Done:
-    return Done(item.number, outcome.stdout, outcome.stderr, f"{item.number}: {sentence}" if sentence else "")
+def _head(item: Item) -> dict[str, Any]:
+    return {"seq": item.number, "values": item.values, "command": item.command}
 
 
 def _cuts(items: list[Item]) -> Iterator[tuple[int, int]]:

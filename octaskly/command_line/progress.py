@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Self
 
+from octaskly.terminal_text import one_line
+
 REFRESH_S: Final = 0.2
 
 
@@ -19,6 +21,7 @@ class Progress:
         self.done = 0
         self.failed = 0
         self._total = total
+        self._note = ""
         self._started_at = time.monotonic()
         self._bar: Any = None
         self._row: Any = None
@@ -28,10 +31,13 @@ class Progress:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
+            from rich.table import Column
 
             columns = (
                 BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[failed]}"),
                 TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}", markup=False, style="dim",
+                           table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
             )  # fmt: skip
             # One line, drawn by hand: so output can be written between two drawings.
             self._bar = Bar(
@@ -42,7 +48,7 @@ class Progress:
                 redirect_stdout=False,
                 redirect_stderr=False,
             )
-            self._row = self._bar.add_task("", total=self._total, failed="", rate="")
+            self._row = self._bar.add_task("", total=self._total, failed="", rate="", note="")
             self._bar.start()
         return self
 
@@ -54,6 +60,15 @@ class Progress:
         """Count one that has ended."""
         self.done += 1
         self.failed += not ok
+
+    @property
+    def is_drawn(self) -> bool:
+        """Return whether anybody sees it."""
+        return self._bar is not None
+
+    def note(self, text: str) -> None:
+        """Show a text beside the bar, until another comes."""
+        self._note = one_line(text)
 
     async def draw(self) -> None:
         """Draw again and again."""
@@ -81,5 +96,7 @@ class Progress:
             return
         passed = max(0.001, time.monotonic() - self._started_at)
         failed = f"[red]{self.failed} failed[/red]" if self.failed else ""
-        self._bar.update(self._row, completed=self.done, failed=failed, rate=f"{self.done / passed:.1f}/s")
+        self._bar.update(
+            self._row, completed=self.done, failed=failed, rate=f"{self.done / passed:.1f}/s", note=self._note
+        )
         self._bar.refresh()

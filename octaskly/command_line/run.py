@@ -4,49 +4,67 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from octaskly.command_line import exit_codes, interrupts
+from octaskly.command_line import exit_codes, interrupts, waiting
 from octaskly.command_line.connect import async_client
-from octaskly.command_line.show import tell
+from octaskly.command_line.copying import Copy, drained, wait_for_end
+from octaskly.command_line.fetched import Fetched, bring_home, document
+from octaskly.command_line.show import json_option, print_json, tell
 from octaskly.command_line.status_line import StatusLine
 from octaskly.command_line.submit import shell_line
 from octaskly.command_line.task_options import read_options, task_options
-from octaskly.errors import Busy, OctasklyError, Unreachable
-from octaskly.terminal_text import Neutraliser
+from octaskly.errors import OctasklyError, Unreachable
 
 if TYPE_CHECKING:
     from octaskly.answers import Task
-    from octaskly.async_client import AsyncClient
     from octaskly.specs import TaskOptions
 
-QUIET_WAIT_S: Final = 1.0
-"""A task that waits for longer is explained."""
 LOOK_S: Final = 1.0
-SILENCE_S: Final = 20.0
-"""After the task's end its streams end, too; one that says nothing for so long is given up."""
+STOPPING_S: Final = 20.0
+"""A submission that is on its way is waited for this long before it is cancelled."""
+LAST_OUTPUT_S: Final = 5.0
+"""Who stops a command does not wait longer for the last of its output."""
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @task_options
-@click.option("--output-dir", type=click.Path(file_okay=False, path_type=Path), default=".", help="For the outputs.")
+@click.option(
+    "--output-dir", type=click.Path(file_okay=False, path_type=Path), default=".", help="Where outputs go. Else here."
+)
 @click.option("-d", "--detach", is_flag=True, help="Submit, print the id, and leave: fetch the rest later.")
 @click.option("--raw", is_flag=True, help="Let escape sequences of the output reach this terminal.")
+@json_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
-    command: tuple[str, ...], *, inputs: tuple[str, ...], output_dir: Path, detach: bool, raw: bool, **given: Any
+    command: tuple[str, ...],
+    *,
+    inputs: tuple[str, ...],
+    output_dir: Path,
+    detach: bool,
+    raw: bool,
+    as_json: bool,
+    **given: Any,
 ) -> int:
     """Run a command on the cluster as if it ran here.
 
+    \b
+    octaskly run -- uname -a
+    octaskly run -i photo.png -o photo.webp -- convert photo.png photo.webp
+    octaskly run -i data 'sort data/* | uniq -c'
+
     Its inputs go up, stdout and stderr come as they are written, its outputs come home, and the exit code is the
     command's own: 128 and the number for a signal, 124 for a time-out. Ctrl-C cancels it. Several words are one
-    command with its arguments; one word is a line for the shell: octaskly run -- 'a | b'. It reads no stdin.
-    """
+    command with its arguments; one word is a line for the shell. It reads no stdin: give it files with -i.
+
+    With --json the streams are not shown: the task is printed when it has ended, with what it wrote.
+    """  # noqa: D301 - \b keeps lines as they are
     options = read_options(given)
     options["inputs"] = inputs
     line = shell_line(command)
@@ -54,15 +72,20 @@ def run(
         from octaskly.command_line.connect import client as connect
 
         with connect() as client:
-            click.echo(client.submit(line, **options).id)
+            task = client.submit(line, **options)
+        if as_json:
+            print_json(task)
+        else:
+            click.echo(task.id)
         return 0
-    return asyncio.run(Run(output_dir, is_raw=raw).to_its_end(line, options))
+    return asyncio.run(Run(output_dir, is_raw=raw, as_json=as_json).to_its_end(line, options))
 
 
 class Run:
     """One command, from its inputs to its exit code."""
 
-    def __init__(self, output_dir: Path, *, is_raw: bool) -> None:
+    def __init__(self, output_dir: Path, *, is_raw: bool, as_json: bool) -> None:
+        self._as_json = as_json
         self._output_dir = output_dir
         self._is_raw = is_raw
         self._status = StatusLine()
@@ -87,65 +110,61 @@ class Run:
     async def _stop_submitting(self, submitting: asyncio.Task[Task]) -> int:
         # The request may be on its way already: then there is a task, and it is to be cancelled.
         with contextlib.suppress(OctasklyError, asyncio.TimeoutError):
-            task = await asyncio.wait_for(submitting, SILENCE_S)
+            task = await asyncio.wait_for(submitting, STOPPING_S)
             await self._client.cancel(task.id)
         return self._interrupts.code
 
     async def _follow(self, task: Task, interrupt: asyncio.Task[Any]) -> int:
-        streams = [
-            asyncio.create_task(self._copy(task.id, "stdout", sys.stdout.buffer)),
-            asyncio.create_task(self._copy(task.id, "stderr", sys.stderr.buffer)),
+        targets = () if self._as_json else (("stdout", sys.stdout.buffer), ("stderr", sys.stderr.buffer))
+        copies = [
+            Copy(self._client, task.id, stream, target, is_raw=self._is_raw, before_piece=self._note_piece)
+            for stream, target in targets
         ]
         ending = asyncio.create_task(wait_for_end(self._client, task.id))
-        failing = asyncio.create_task(_first_error(streams))
+        failing = asyncio.create_task(_first_error([copy.work for copy in copies]))
         explaining = asyncio.create_task(self._explain(task.id))
         try:
             await asyncio.wait({ending, interrupt, failing}, return_when=asyncio.FIRST_COMPLETED)
             if not ending.done():
-                return await self._cancel(task, streams, ending)
+                return await self._cancel(task, copies, ending)
             ended = await ending
-            await self._drain(streams)
+            draining = asyncio.create_task(drained(copies))
+            await asyncio.wait({draining, interrupt}, return_when=asyncio.FIRST_COMPLETED)
+            if not draining.done():
+                draining.cancel()
+                return self._left(copies)
+            if not draining.result():
+                tell(f"The output did not come to its end. Look: octaskly logs {task.id}")
         except Unreachable as error:
             raise OctasklyError(f"{error}. The task goes on: octaskly logs -f {task.id}") from error
         finally:
-            works = (explaining, failing, ending, *streams)
+            works = (explaining, failing, ending, *(copy.work for copy in copies))
             for work in works:
                 work.cancel()
             await asyncio.gather(*works, return_exceptions=True)
         return await self._finish(ended)
 
-    async def _copy(self, task_id: str, stream: str, target: IO[bytes]) -> None:
-        """Copy a stream as it comes; where that is refused, wait for the end and copy what was kept."""
-        clean = Neutraliser() if target.isatty() and not self._is_raw else None
-        offset = 0
-        for follows in (True, False):
-            try:
-                async for piece in self._client.stream(task_id, stream, offset=offset, follow=follows):
-                    offset += len(piece)
-                    self._status.hide()
-                    self._has_said_something = True
-                    await asyncio.to_thread(write_all, target, clean.feed(piece) if clean else piece)
-                return
-            except Busy:
-                if not follows:
-                    raise
-                await wait_for_end(self._client, task_id)
+    def _note_piece(self) -> None:
+        self._status.hide()
+        self._has_said_something = True
 
     async def _explain(self, task_id: str) -> None:
-        """Say on the status line why nothing happens yet."""
-        await asyncio.sleep(QUIET_WAIT_S)
+        """Say why nothing happens yet: on the status line for as long as that is so, elsewhere once."""
+        await asyncio.sleep(LOOK_S if self._status.can_show else waiting.QUIET_WAIT_S)
         with contextlib.suppress(OctasklyError):
             while not self._has_said_something:
                 why = await self._client.why(task_id)
                 if why.status != "queued":
                     break
-                reasons = "; ".join(f"{worker.name}: {worker.reason}" for worker in why.workers[:3])
-                self._status.show(f"queued: {reasons}" if reasons else why.message)
+                if not self._status.can_show:
+                    tell(waiting.sentence(why, task_id))
+                    break
+                self._status.show(f"Nothing runs yet: {waiting.reasons(why)}")
                 await asyncio.sleep(LOOK_S)
         self._status.hide()
 
-    async def _cancel(self, task: Task, streams: Sequence[asyncio.Task[None]], ending: asyncio.Task[Task]) -> int:
-        broken = next((work.exception() for work in streams if work.done() and work.exception()), None)
+    async def _cancel(self, task: Task, copies: Sequence[Copy], ending: asyncio.Task[Task]) -> int:
+        broken = next((copy.work.exception() for copy in copies if copy.work.done() and copy.work.exception()), None)
         self._status.hide()
         if self._interrupts.has_come.is_set():
             tell(f"Cancelling {task.id}; once more leaves at once")
@@ -153,17 +172,18 @@ class Run:
             await self._client.cancel(task.id)
         if broken is not None:
             raise broken
-        await ending
-        await self._drain(streams)
-        return self._interrupts.code
+        ended = await ending
+        await drained(copies, longest_s=LAST_OUTPUT_S)
+        if self._as_json:
+            print_json(document(ended, []))
+        return self._left(copies)
 
-    async def _drain(self, streams: Sequence[asyncio.Task[None]]) -> None:
-        _, late = await asyncio.wait(streams, timeout=SILENCE_S)
-        for work in streams:
-            if work not in late:
-                work.result()
-        if late:
-            tell("The output did not come to its end; see octaskly logs")
+    def _left(self, copies: Sequence[Copy]) -> int:
+        """Return the code of who was interrupted; leave at once while somebody rests who reads our output."""
+        if any(copy.is_writing for copy in copies):
+            # The thread that writes cannot be stopped, and would be waited for.
+            os._exit(self._interrupts.code)
+        return self._interrupts.code
 
     async def _finish(self, task: Task) -> int:
         attempt = None
@@ -171,37 +191,20 @@ class Run:
             attempts = await self._client.attempts(task.id)
             attempt = attempts[-1] if attempts else None
         code, sentence = exit_codes.exit_code(task, attempt)
-        if task.outputs and task.status != "cancelled":
-            await bring_home(self._client, task, self._output_dir)
+        fetched: list[Fetched] = []
+        try:
+            if task.outputs and task.status != "cancelled":
+                await bring_home(self._client, task, self._output_dir, fetched)
+        finally:
+            if self._as_json:
+                print_json(document(task, fetched))
         if sentence:
             tell(sentence)
         return code
 
 
-async def wait_for_end(client: AsyncClient, task_id: str) -> Task:
-    """Return a task once it has ended."""
-    while True:
-        for task in await client.wait_some([task_id]):
-            return task
-
-
-async def bring_home(client: AsyncClient, task: Task, folder: Path) -> int:
-    """Fetch all that a task left into a folder; return how many bytes."""
-    count = 0
-    for output in await client.outputs(task.id):
-        await client.download(task.id, output, folder)
-        count += output.size
-    return count
-
-
-def write_all(target: IO[bytes], data: bytes) -> None:
-    """Write and flush, in a thread: whoever reads may be slow."""
-    target.write(data)
-    target.flush()
-
-
 async def _first_error(works: Sequence[asyncio.Task[None]]) -> None:
     """Return when one of them has failed, and never otherwise."""
-    done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_EXCEPTION)
+    done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_EXCEPTION) if works else (set(), None)
     if not any(not work.cancelled() and work.exception() for work in done):
         await asyncio.Event().wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -23,8 +24,13 @@ COLOURS: Final = {
 
 
 def json_option(function: F) -> F:
-    """Give a command the flag --json."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")(function)
+    """Give a command the flag --json; what is said to its group is said to it."""
+
+    def is_wanted(ctx: click.Context, _: click.Parameter, is_said: Any) -> bool:
+        return bool(is_said or (ctx.parent and ctx.parent.params.get("as_json")))
+
+    option = click.option("--json", "as_json", is_flag=True, callback=is_wanted, help="Print JSON and nothing else.")
+    return option(function)
 
 
 def tell(text: str) -> None:
@@ -35,8 +41,16 @@ def tell(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print one JSON document on a line of its own."""
-    # Times with Z, as REST has them: a msgspec struct with UTC gives just that.
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.write(json_line(value).decode())
+
+
+def json_line(value: Any) -> bytes:
+    """Return a JSON document as a line. Times have a Z, as in REST: msgspec writes UTC just so."""
+    try:
+        return msgspec.json.encode(value) + b"\n"
+    except UnicodeEncodeError:
+        # Names of files here may be no Unicode: as others show them, with replacement characters.
+        return json.dumps(msgspec.to_builtins(value)).encode() + b"\n"
 
 
 def is_terminal() -> bool:
@@ -128,6 +142,11 @@ def ago(moment: datetime | None) -> str:
         if seconds >= length:
             return f"{seconds // length} {unit} ago"
     return f"{seconds} s ago"
+
+
+def age_column() -> str:
+    """Return what a column of `ago` is called."""
+    return "AGE" if is_terminal() else "CREATED"
 
 
 def clock(moment: datetime | None) -> str:

@@ -13,11 +13,11 @@ class StatusLine:
 
     def __init__(self) -> None:
         self._is_shown = False
-        self._can_show = sys.stderr.isatty()
+        self.can_show = sys.stderr.isatty()
 
     def show(self, text: str) -> None:
         """Show a text, cut to the line."""
-        if self._can_show:
+        if self.can_show:
             width = max(10, shutil.get_terminal_size().columns - 1)
             sys.stderr.write(f"\r\x1b[2K\x1b[2m{one_line(text)[:width]}\x1b[0m")
             sys.stderr.flush()

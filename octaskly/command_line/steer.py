@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from octaskly.command_line.connect import client as connect
 from octaskly.command_line.show import is_terminal, json_option, print_json, tell
 from octaskly.command_line.task_options import Duration
-from octaskly.errors import Conflict, OctasklyError, WaitedTooLong
+from octaskly.errors import WaitedTooLong
+from octaskly.flows.tasks import MAX_STEPPED
 
 if TYPE_CHECKING:
-    from octaskly.answers import Task
+    from octaskly.answers import Stepped
     from octaskly.client import Client
 
 TIMED_OUT = 124
-AT_ONCE = 8
 
 
 @click.command()
@@ -76,7 +75,7 @@ def cancel(
                 for status in ("queued", "running")
                 for task in client.tasks(status=status, name=name, owner=whose)
             ]
-        return _each(wanted, client.cancel, "cancelled", as_json=as_json, skips_ended=not task_ids)
+        return _each(wanted, client.cancel_many, "cancelled", as_json=as_json, skips_others=not task_ids)
 
 
 @click.command()
@@ -98,7 +97,7 @@ def retry(
         else:
             whose = _whose(client, owner, everyone=everyone)
             wanted = [task.id for task in client.tasks(status="failed", name=name, owner=whose)]
-        return _each(wanted, client.retry, "queued again", as_json=as_json, skips_ended=not task_ids)
+        return _each(wanted, client.retry_many, "queued again", as_json=as_json, skips_others=not task_ids)
 
 
 def _whose(client: Client, owner: str | None, *, everyone: bool) -> str | None:
@@ -115,34 +114,30 @@ def _whose(client: Client, owner: str | None, *, everyone: bool) -> str | None:
     raise click.UsageError("A token does not tell whose it is. Say --owner USER, or --everyone.")
 
 
-def _each(task_ids: list[str], step: Callable[[str], Task], done: str, *, as_json: bool, skips_ended: bool) -> int:
-    def attempt(task_id: str) -> Task | OctasklyError:
-        try:
-            return step(task_id)
-        except OctasklyError as error:
-            return error
-
+def _each(
+    task_ids: list[str],
+    step: Callable[[Sequence[str]], Stepped],
+    done: str,
+    *,
+    as_json: bool,
+    skips_others: bool,
+) -> int:
+    """Take the step, a list at a time, and print which took it; those that could not are told unless only guessed."""
     if not task_ids:
         tell("There are no such tasks")
         return 0
     count = failures = 0
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for task_id, result in _in_turn(pool, attempt, task_ids):
-            if isinstance(result, Conflict) and skips_ended:
-                continue
-            if isinstance(result, OctasklyError):
-                tell(f"{task_id}: {result}")
-                failures += 1
-                continue
-            count += 1
+    for start in range(0, len(task_ids), MAX_STEPPED):
+        stepped = step(task_ids[start : start + MAX_STEPPED])
+        for task in stepped.tasks:
             if as_json:
-                print_json(result)
+                print_json(task)
             elif not is_terminal():
-                click.echo(task_id)
+                click.echo(task.id)
+        count += len(stepped.tasks)
+        for refused in [] if skips_others else stepped.not_possible:
+            tell(f"{refused.id}: {refused.reason}")
+            failures += 1
     if is_terminal() and not as_json:
         click.echo(f"{count} {'task' if count == 1 else 'tasks'} {done}.")
     return 1 if failures else 0
-
-
-def _in_turn(pool: ThreadPoolExecutor, step: Callable[[str], Any], task_ids: list[str]) -> Iterator[tuple[str, Any]]:
-    return zip(task_ids, pool.map(step, task_ids), strict=True)

@@ -36,21 +36,43 @@ def task_options(function: F) -> F:
     """Give a command the options that describe a task."""
     for option in reversed(
         (
-            click.option("-i", "--input", "inputs", multiple=True, metavar="PATH", help="Upload a file or folder."),
-            click.option("--stored-input", "stored", multiple=True, metavar="NAME", help="Use a file on the server."),
-            click.option("-o", "--output", "outputs", multiple=True, metavar="GLOB", help="Bring these files home."),
-            click.option("--name", metavar="TEXT", help="A label."),
+            click.option(
+                "-i",
+                "--input",
+                "inputs",
+                multiple=True,
+                metavar="PATH",
+                help="Upload a file or folder. Again for more.",
+            ),
+            click.option(
+                "--stored-input", "stored", multiple=True, metavar="NAME", help="Use a file of `octaskly files`."
+            ),
+            click.option(
+                "-o",
+                "--output",
+                "outputs",
+                multiple=True,
+                metavar="GLOB",
+                help="Bring these files home. Again for more.",
+            ),
+            click.option("--name", metavar="TEXT", help="A label, to find the task by."),
             click.option("-e", "--env", multiple=True, metavar="K=V", help="A variable; K alone takes yours."),
-            click.option("--timeout", type=Duration(), metavar="TIME", help="At most this long: 90, 10m, 2h."),
-            click.option("--priority", type=click.IntRange(-100, 100), metavar="N", help="Higher runs first."),
-            click.option("--retries", type=click.IntRange(0, 10), metavar="N", help="Try again when it fails."),
-            click.option("--sandbox", type=click.Choice(["none", "basic", "strict", "very_strict"]), help="Level."),
+            click.option(
+                "--timeout", type=Duration(), metavar="TIME", help="End it after so long: 90, 10m, 2h. Else 1h."
+            ),
+            click.option("--priority", type=click.IntRange(-100, 100), metavar="N", help="Higher runs first. Else 0."),
+            click.option(
+                "--retries", type=click.IntRange(0, 10), metavar="N", help="When it fails, try so often again. Else 0."
+            ),
+            click.option(
+                "--sandbox", type=click.Choice(["none", "basic", "strict", "very_strict"]), help="How it is shut in."
+            ),
             click.option("--network", is_flag=True, help="The command needs the network."),
-            click.option("--memory", type=click.IntRange(1), metavar="MB", help="Most memory."),
-            click.option("--cpu-seconds", type=click.IntRange(1), metavar="S", help="Most time on processors."),
-            click.option("--processes", type=click.IntRange(1), metavar="N", help="Most processes."),
-            click.option("--open-files", type=click.IntRange(8), metavar="N", help="Most open files."),
-            click.option("--disk", type=click.IntRange(1), metavar="MB", help="Most written to disk."),
+            click.option("--memory", type=click.IntRange(1), metavar="MB", help="At most so much memory."),
+            click.option("--cpu-seconds", type=click.IntRange(1), metavar="S", help="At most so long on processors."),
+            click.option("--processes", type=click.IntRange(1), metavar="N", help="At most so many processes."),
+            click.option("--open-files", type=click.IntRange(8), metavar="N", help="At most so many open files."),
+            click.option("--disk", type=click.IntRange(1), metavar="MB", help="At most so much written to disk."),
         )
     ):
         function = option(function)

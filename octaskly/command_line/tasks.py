@@ -10,6 +10,7 @@ import click
 
 from octaskly.command_line.connect import client as connect
 from octaskly.command_line.show import (
+    age_column,
     ago,
     clock,
     console,
@@ -27,14 +28,13 @@ if TYPE_CHECKING:
     from octaskly.answers import Task
     from octaskly.client import Client
 
-COLUMNS = ("ID", "STATUS", "NAME", "AGE", "TIME", "COMMAND")
 STATUSES = ("queued", "running", "completed", "failed", "cancelled")
 REFRESH_S = 2.0
 _SHOWN_COMMAND = 200
 
 
 @click.command()
-@click.option("--status", type=click.Choice(STATUSES))
+@click.option("--status", type=click.Choice(STATUSES), help="In this state.")
 @click.option("--name", metavar="TEXT", help="With this label.")
 @click.option("--worker", metavar="NAME", help="On this worker.")
 @click.option("--owner", metavar="USER", help="Of this user.")
@@ -49,13 +49,15 @@ def tasks(*, worker: str | None, limit: int, watch: bool, as_json: bool, **filte
         def found() -> list[Task]:
             return list(client.tasks(worker_id=worker_id, limit=limit, **filters))
 
+        if watch and as_json:
+            raise click.UsageError("--watch is for people, --json for programs: take one of them.")
         if watch:
             _watch(found)
         elif as_json:
             for task in found():
                 print_json(task)
         else:
-            table(COLUMNS, map(_row, found()), empty="There are no such tasks.")
+            table(_columns(), map(_row, found()), empty="There are no such tasks.")
 
 
 @click.command()
@@ -87,6 +89,10 @@ def why(task_id: str, *, as_json: bool) -> None:
         table(("WORKER", "REASON"), ((worker.name, worker.reason) for worker in answer.workers))
 
 
+def _columns() -> tuple[str, ...]:
+    return ("ID", "STATUS", "NAME", age_column(), "TIME", "COMMAND")
+
+
 def _row(task: Task) -> tuple[str, ...]:
     return (
         task.id,
@@ -105,7 +111,7 @@ def _watch(found: Any) -> None:
 
     with Live(console=console(), screen=True, auto_refresh=False) as live:
         for _ in itertools.count():
-            live.update(rich_table(COLUMNS, map(_row, found())), refresh=True)
+            live.update(rich_table(_columns(), map(_row, found())), refresh=True)
             time.sleep(REFRESH_S)
 
 

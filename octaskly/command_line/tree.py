@@ -89,8 +89,13 @@ def _version(ctx: click.Context, _: click.Parameter, is_asked: Any) -> None:
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 @click.pass_context
 def tree(ctx: click.Context, url: str | None, insecure: bool) -> None:  # noqa: FBT001 - click fills it
-    """Commands for a cluster: submit, watch, fetch what came of it.
+    """Run commands on a cluster, look at them, and fetch what came of them.
 
-    `octaskly COMMAND --help` tells about one. Everything that prints can print JSON: --json.
-    """
+    \b
+    octaskly login https://HOST:3000           first, once
+    octaskly run -- hostname                   a command, as if it ran here
+    octaskly map -i {} -o {}.gz gzip ::: *.log  one for each of many files
+
+    `octaskly COMMAND --help` tells about one. Every command that prints can print JSON: --json.
+    """  # noqa: D301 - \b keeps lines as they are
     ctx.obj = {"url": url, "is_insecure": insecure}

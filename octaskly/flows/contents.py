@@ -18,33 +18,14 @@ from octaskly.flows.calls import FIRST_PAUSE_S, LONGEST_PAUSE_S, call, get, read
 from octaskly.session import Session
 
 REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
-SILENCE_S: Final = 1.0
 _NOT_FOUND: Final = 404
 _RANGE_NOT_SATISFIABLE: Final = 416
 _PARTIAL: Final = 206
 
 
-def stream(
-    session: Session, task_id: str, name: str, *, offset: int = 0, follows: bool = False, attempt: int | None = None
-) -> Flow[None]:
-    """Emit the pieces of stdout or stderr; with `follows` as they come, to the task's end."""
-    path = f"/api/v1/tasks/{task_id}/{name}"
-    query = {} if attempt is None else {"attempt": str(attempt)}
-    if follows:
-        yield from _pieces(session, path, {**query, "follow": "1"}, offset, by_query=True)
-    else:
-        yield from _pieces(session, path, query, offset, by_query=False)
-
-
-def stream_so_far(session: Session, task_id: str, name: str) -> Flow[None]:
-    """Emit what a running command has written until now: followed until it is silent for a moment."""
-    followed = _from(f"/api/v1/tasks/{task_id}/{name}", {"follow": "1"}, 0, by_query=True)
-    yield from call(session, msgspec.structs.replace(followed, timeout_s=SILENCE_S))
-    try:
-        while piece := (yield Read()):
-            yield Emit(piece)
-    except NoAnswer:
-        return
+def stream(session: Session, task_id: str, name: str, *, offset: int = 0) -> Flow[None]:
+    """Emit the pieces of what was kept of stdout or stderr."""
+    yield from _pieces(session, f"/api/v1/tasks/{task_id}/{name}", {}, offset)
 
 
 def exact_stream(session: Session, task: Task, name: str) -> Flow[bytes]:
@@ -70,7 +51,7 @@ def output_pieces(session: Session, task_id: str, output: Output) -> Flow[None]:
     """Emit the content of an output; raises BadAnswer when it is not what the list promised."""
     query = {"attempt": str(output.attempt)} if output.attempt else {}
     path = f"/api/v1/tasks/{task_id}/outputs/{quote(output.name)}"
-    yield from _pieces(session, path, query, 0, by_query=False, sha256=output.sha256)
+    yield from _pieces(session, path, query, 0, sha256=output.sha256)
 
 
 def files(session: Session, **query: str) -> Flow[None]:
@@ -80,7 +61,7 @@ def files(session: Session, **query: str) -> Flow[None]:
 
 def file_pieces(session: Session, name: str) -> Flow[None]:
     """Emit the content of a stored file."""
-    yield from _pieces(session, f"/api/v1/files/{quote(name)}", {}, 0, by_query=False)
+    yield from _pieces(session, f"/api/v1/files/{quote(name)}", {}, 0)
 
 
 def has_content(session: Session, sha256: str) -> Flow[bool]:
@@ -116,18 +97,15 @@ def remove_file(session: Session, name: str) -> Flow[None]:
     yield from call(session, Request(method="DELETE", path=f"/api/v1/files/{quote(name)}"))
 
 
-def _pieces(
-    session: Session, path: str, query: dict[str, str], offset: int, *, by_query: bool, sha256: str = ""
-) -> Flow[None]:
+def _pieces(session: Session, path: str, query: dict[str, str], offset: int, sha256: str = "") -> Flow[None]:
     """Emit a body piece by piece; after a lost connection go on where it broke off."""
     waited_s, pause_s = 0.0, FIRST_PAUSE_S
     digest = hashlib.sha256() if sha256 else None
     while True:
-        request = _from(path, query, offset, by_query=by_query)
-        answer: Answer = yield from call(session, request)
+        answer: Answer = yield from call(session, _from(path, query, offset))
         if answer.status == _RANGE_NOT_SATISFIABLE:
             break
-        if not by_query and offset and answer.status != _PARTIAL:
+        if offset and answer.status != _PARTIAL:
             raise BadAnswer(f"{path} cannot be read from its middle; try again")
         try:
             while piece := (yield Read()):
@@ -145,11 +123,7 @@ def _pieces(
         raise BadAnswer(f"{path} came damaged; try again")
 
 
-def _from(path: str, query: dict[str, str], offset: int, *, by_query: bool) -> Request:
-    if by_query:
-        # Silence is what a quiet command makes: no time-out, a dead peer shows by the connection's own checks.
-        with_offset = {**query, "offset": str(offset)} if offset else query
-        return Request(method="GET", path=path, query=with_offset, is_open=True, timeout_s=None)
+def _from(path: str, query: dict[str, str], offset: int) -> Request:
     headers = {"Range": f"bytes={offset}-"} if offset else {}
     return Request(
         method="GET", path=path, query=query, headers=headers, is_open=True, accepts=(_RANGE_NOT_SATISFIABLE,)

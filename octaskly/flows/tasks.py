@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from octaskly.answers import Attempt, Task, Why
+from octaskly.answers import Attempt, NotPossible, Stepped, Task, Why
 from octaskly.effects import Emit, Flow, Pause, Request
 from octaskly.errors import Ambiguous, NotFound, NotThere, WaitedTooLong
 from octaskly.flows import pages
@@ -18,6 +18,7 @@ from octaskly.flows.calls import call, get, post, read
 from octaskly.session import Session
 
 MAX_WAITED_FOR: Final = 500
+MAX_STEPPED: Final = 500
 LONGEST_WAIT_S: Final = 50.0
 POLL_S: Final = 0.25
 SEARCHED_BY_TAIL: Final = 2_500
@@ -26,6 +27,12 @@ _TIME_DIGITS: Final = 12
 _METHOD_NOT_ALLOWED: Final = 405
 _CLOCK_SLACK: Final = timedelta(seconds=2)
 """Between the time in an id and the one in its row."""
+
+
+class _Stepped(msgspec.Struct):
+    not_possible: list[NotPossible]
+    cancelled: list[Task] = []
+    retried: list[Task] = []
 
 
 class _Ended(msgspec.Struct):
@@ -67,6 +74,16 @@ def cancel(session: Session, task_id: str) -> Flow[Task]:
 def retry(session: Session, task_id: str) -> Flow[Task]:
     """Queue an ended task again."""
     return read((yield from _of_task(session, post(_at(task_id, "retry")), task_id)), Task)
+
+
+def cancel_many(session: Session, task_ids: Sequence[str]) -> Flow[Stepped]:
+    """Cancel tasks, 500 with each request; what has ended is left as it is."""
+    return (yield from _step_many(session, "cancel", task_ids))
+
+
+def retry_many(session: Session, task_ids: Sequence[str]) -> Flow[Stepped]:
+    """Queue ended tasks again, 500 with each request; what has not ended is left as it is."""
+    return (yield from _step_many(session, "retry", task_ids))
 
 
 def wait_some(session: Session, task_ids: Sequence[str], timeout_s: float = LONGEST_WAIT_S) -> Flow[list[Task]]:
@@ -130,6 +147,16 @@ def find(session: Session, text: str) -> Flow[Task]:
     if len(found) > 1:
         raise Ambiguous("task", text, sorted(found))
     return next(iter(found.values()))
+
+
+def _step_many(session: Session, step: str, task_ids: Sequence[str]) -> Flow[Stepped]:
+    stepped = Stepped([], [])
+    for start in range(0, len(task_ids), MAX_STEPPED):
+        request = post(f"tasks/{step}", {"ids": list(task_ids[start : start + MAX_STEPPED])})
+        found = read((yield from call(session, request)), _Stepped)
+        stepped.tasks.extend(found.cancelled or found.retried)
+        stepped.not_possible.extend(found.not_possible)
+    return stepped
 
 
 def _at(task_id: str, *parts: str) -> str:

@@ -6,11 +6,11 @@ import codecs
 import json
 from base64 import b64encode
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from octaskly_wire.kept_output import marker
 from octaskly_wire.vocabulary import OutputStream
-from tasks_app.live.follow import BytesLeftOut, FollowEvent, OutputCame, StatusTold, TaskEnded
+from tasks_app.live.follow import BytesLeftOut, Follower, FollowEvent, OutputCame, StatusTold, TaskEnded
 
 
 class JsonFrames:
@@ -58,6 +58,8 @@ def refusal_frame(status: int, detail: str) -> str:
 class PlainText:
     """Turns events into bytes for people: output as it is, lines in brackets for what else is to be known."""
 
+    content_type: Final = b"text/plain; charset=utf-8"
+
     def __init__(self) -> None:
         self._attempt = 0
 
@@ -73,6 +75,33 @@ class PlainText:
                 self._attempt = event.attempt
                 return b"\n[... attempt %d begins ...]\n" % event.attempt if is_another else b""
         return b""
+
+
+class FramedBytes:
+    """Turns events into bytes for programs: a line before each piece says where in which attempt it belongs.
+
+    So a reader whose connection broke goes on at the very byte, whatever lines in brackets it has shown.
+    """
+
+    content_type: Final = b"application/vnd.octaskly.frames"
+
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
+        self._attempt = 0
+
+    def of(self, event: FollowEvent) -> bytes:
+        """Return the frames of one event."""
+        number = self._follower.attempt
+        head = b"attempt %d\n" % number if number != self._attempt else b""
+        self._attempt = number
+        match event:
+            case OutputCame():
+                return b"%soutput %d %d\n%s" % (head, event.offset, len(event.data), event.data)
+            case BytesLeftOut():
+                return b"%sgap %d %d\n" % (head, event.offset, event.count)
+            case TaskEnded(ending):
+                return b"%send %s\n" % (head, ending.status.encode())
+        return head
 
 
 class _TextDecoder:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 from accounts_app.rest.problems import PROBLEM_TYPE, problem_document
 from octaskly_site.live.disconnect import while_connected
 from octaskly_site.live.door import Door, send_response
-from octaskly_site.live.frames import PlainText
+from octaskly_site.live.frames import FramedBytes, PlainText
 from octaskly_site.live.readers import Readers, Stopping, TooMany
 from octaskly_wire.vocabulary import OutputStream
 from tasks_app.api.live import FollowRequest, WaitRequest, ended_among
@@ -61,8 +61,8 @@ class LiveHttp:
         match getattr(response, "begin", None):
             case FollowRequest() as begin:
                 stream: OutputStream = "stderr" if scope["path"].rstrip("/").endswith("stderr") else "stdout"
-                follower = Follower(source, begin.task_id, [stream], begin.offset, begin.attempt)
-                work = self._follow(begin.task_id, follower, send)
+                follower = Follower(source, begin.task_id, [stream], begin.offset, begin.attempt, goes_on=begin.goes_on)
+                work = self._follow(begin, follower, send)
             case WaitRequest() as begin:
                 work = self._wait(begin, send)
             case _:
@@ -76,11 +76,11 @@ class LiveHttp:
             # Without an end, so that the client does not take what it has for all there is.
             return
 
-    async def _follow(self, task_id: str, follower: Follower, send: Any) -> None:
-        text = PlainText()
-        with self._readers.reading(task_id):
+    async def _follow(self, begin: FollowRequest, follower: Follower, send: Any) -> None:
+        text = FramedBytes(follower) if begin.is_framed else PlainText()
+        with self._readers.reading(begin.task_id):
             headers = [
-                (b"Content-Type", b"text/plain; charset=utf-8"),
+                (b"Content-Type", text.content_type),
                 (b"X-Content-Type-Options", b"nosniff"),
                 (b"Cache-Control", b"no-store"),
             ]

@@ -17,11 +17,11 @@ from rest_framework.views import APIView
 from accounts_app.rest.problems import Problem, bad_field
 from tasks_app import selectors
 from tasks_app.api.representation import TaskSerializer
+from tasks_app.api.task_ids import MAX_IDS, read_ids
 from tasks_app.api.views import TaskUsers, TaskView
 from tasks_app.models import Task
 from tasks_app.transitions import ENDED
 
-MAX_WAIT_IDS: Final = 500
 MAX_WAIT_S: Final = 60.0
 USUAL_WAIT_S: Final = 30.0
 MAX_OFFSET: Final = (1 << 63) - 1
@@ -34,6 +34,9 @@ class FollowRequest:
     task_id: str
     offset: int
     attempt: int
+    goes_on: bool = False
+    """Whether the attempts after that one follow, too."""
+    is_framed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +65,14 @@ class FollowView(TaskView):
     def get(self, request: Any, pk: str) -> Response:
         """Say from where the output is followed."""
         task = self.find(pk)
-        offset, attempt = (_whole_number(request, name) for name in ("offset", "attempt"))
+        offset, alone, first = (_whole_number(request, name) for name in ("offset", "attempt", "from_attempt"))
+        if alone and first:
+            raise bad_field("from_attempt", "does not go together with attempt")
+        attempt = alone or first
         if attempt and not task.results.filter(attempt=attempt).exists():
             raise Problem(404, detail=f"the task has no attempt {attempt}")
-        return LiveAnswer(FollowRequest(task.id, offset, attempt))
+        is_framed = request.query_params.get("framed", "").lower() in {"1", "true"}
+        return LiveAnswer(FollowRequest(task.id, offset, attempt, goes_on=first > 0, is_framed=is_framed))
 
 
 def _whole_number(request: Any, name: str) -> int:
@@ -78,7 +85,7 @@ def _whole_number(request: Any, name: str) -> int:
 class WaitSerializer(serializers.Serializer[Any]):
     """What to wait for. For the schema only: `_read_wait` is what reads and checks."""
 
-    ids = serializers.ListField(child=serializers.CharField(), min_length=1, max_length=MAX_WAIT_IDS)
+    ids = serializers.ListField(child=serializers.CharField(), min_length=1, max_length=MAX_IDS)
     timeout = serializers.FloatField(required=False, min_value=0, max_value=MAX_WAIT_S, help_text="seconds; default 30")
 
 
@@ -107,21 +114,12 @@ class WaitView(APIView):
 
 
 def _read_wait(body: Any) -> WaitRequest:
-    if not isinstance(body, dict):
-        raise Problem(400, detail="the body must be an object with ids and timeout")
-    unknown = body.keys() - {"ids", "timeout"}
-    if unknown:
-        raise bad_field(min(unknown), "is not a field of this request")
-    ids, timeout_s = body.get("ids"), body.get("timeout", USUAL_WAIT_S)
-    if not isinstance(ids, list) or not 1 <= len(ids) <= MAX_WAIT_IDS:
-        raise bad_field("ids", f"must be a list of 1 to {MAX_WAIT_IDS} ids")
-    for position, task_id in enumerate(ids):
-        if not isinstance(task_id, str):
-            raise bad_field(f"ids.{position}", "must be text")
+    ids = read_ids(body, "timeout")
+    timeout_s = body.get("timeout", USUAL_WAIT_S)
     is_number = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool)
     if not is_number or not 0 <= timeout_s <= MAX_WAIT_S:
         raise bad_field("timeout", f"must be a number from 0 to {MAX_WAIT_S:g}")
-    return WaitRequest(tuple(ids), float(timeout_s))
+    return WaitRequest(ids, float(timeout_s))
 
 
 def ended_among(task_ids: Sequence[str]) -> list[dict[str, Any]]:

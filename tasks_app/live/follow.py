@@ -16,7 +16,8 @@ from typing import Final, Protocol
 
 from octaskly_wire.vocabulary import OutputStream
 from tasks_app.feed import Watch, feed
-from tasks_app.live.looks import AttemptLook, Ending, in_thread, look_at_task, read_stored
+from tasks_app.live.looks import AttemptLook, Ending, in_thread, look_at_task
+from tasks_app.live.stored import StoredStream, open_stored
 
 RECHECK_S: Final = 1.0
 """How soon is noticed what nobody tells: a worker that is back, a change made by another process."""
@@ -92,14 +93,29 @@ class Follower:
     """One reader of one task."""
 
     def __init__(
-        self, source: LiveSource, task_id: str, streams: Sequence[OutputStream], offset: int = 0, attempt: int = 0
+        self,
+        source: LiveSource,
+        task_id: str,
+        streams: Sequence[OutputStream],
+        offset: int = 0,
+        attempt: int = 0,
+        *,
+        goes_on: bool = False,
     ) -> None:
-        """Begin at this offset; with an attempt's number follow it alone, otherwise the newest and all after it."""
+        """Begin at this offset of the attempt with this number, 0 for the newest.
+
+        A numbered attempt is followed alone, unless it `goes_on`; the newest one and all after it.
+        """
         self._source = source
         self._task_id = task_id
         self._number = attempt
-        self._stays_with_attempt = attempt > 0
+        self._stays_with_attempt = attempt > 0 and not goes_on
         self._offsets = dict.fromkeys(streams, offset)
+
+    @property
+    def attempt(self) -> int:
+        """Return the number of the attempt to which the event at hand belongs, 0 before the first."""
+        return self._number
 
     async def events(self) -> AsyncGenerator[FollowEvent, None]:
         """Yield what happens until the task has ended. To be closed by whoever stops earlier."""
@@ -135,8 +151,15 @@ class Follower:
         async def live(stream: OutputStream, offset: int) -> WorkerPiece | None:
             return await self._source.read_output(attempt.worker_id, attempt.attempt_id, stream, offset)
 
+        opened: dict[OutputStream, StoredStream] = {}
+
         async def stored(stream: OutputStream, offset: int) -> WorkerPiece:
-            return await in_thread(read_stored, attempt.attempt_id, stream, offset, PIECE_BYTES)
+            kept = opened.get(stream)
+            if kept is None:
+                kept = await in_thread(open_stored, attempt.attempt_id, stream)
+            if not kept.is_in_memory:  # Else it is looked up for each piece: a megabyte for each reader would be much.
+                opened[stream] = kept
+            return await asyncio.to_thread(kept.read, offset, PIECE_BYTES)
 
         read: Read = live if attempt.ending is None else stored
         changes = [asyncio.ensure_future(watch.told())] if attempt.ending is None else []
@@ -162,3 +185,5 @@ class Follower:
             for task in waiting:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
+            for kept in opened.values():
+                kept.close()

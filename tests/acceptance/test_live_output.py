@@ -181,7 +181,7 @@ def test_who_may_not_see_a_task_may_not_follow_it(shared: Cluster) -> None:
     assert _refusal(shared.api, "0" * 32) == (404, 4404)
     assert _refusal(shared.api, task_id, "?encoding=utf-16") == (400, 4400)
     assert shared.api.http.get(f"{path}&attempt=7").status_code == 404
-    for query in ("&offset=-1", "&offset=x", "&attempt=x"):
+    for query in ("&offset=-1", "&offset=x", "&attempt=x", "&from_attempt=x", "&attempt=1&from_attempt=1"):
         answer = shared.api.http.get(path + query)
         assert answer.status_code == 400
         assert answer.json()["errors"][0]["field"] in query

@@ -9,7 +9,8 @@ import pytest
 from octaskly_wire.kept_output import marker
 from tasks_app.blob_store import store
 from tasks_app.ids import new_task_ids
-from tasks_app.live.looks import Ending, look_at_task, read_stored
+from tasks_app.live.looks import Ending, look_at_task
+from tasks_app.live.stored import open_stored
 from tasks_app.models import Blob, OutputKind, Result, Task, TaskOutput
 from tasks_app.output_records import join_ends
 
@@ -66,12 +67,14 @@ def content_of(result: Result, data: bytes) -> TaskOutput:
 def read_on(result: Result, offset: int, max_bytes: int) -> list[tuple[int, bytes]]:
     """Return the pieces that a reader gets from here to the end."""
     pieces = []
+    kept = open_stored(result.attempt_id, "stdout")
     while True:
-        piece = read_stored(result.attempt_id, "stdout", offset, max_bytes)
+        piece = kept.read(offset, max_bytes)
         assert len(piece.data) <= max_bytes
         pieces.append((piece.offset, piece.data))
         offset = piece.offset + len(piece.data)
         if piece.is_end:
+            kept.close()
             return pieces
 
 
@@ -131,7 +134,7 @@ def test_an_attempt_without_output_is_at_its_end(add_attempt):
     """So is one that nobody knows."""
     result = add_attempt(b"", 0)
     assert read_on(result, 0, 10) == [(0, b"")]
-    assert read_stored("nobody.1", "stdout", 5, 10).is_end
+    assert open_stored("nobody.1", "stdout").read(5, 10).is_end
 
 
 def test_a_task_is_seen_with_the_attempt_that_is_followed(add_attempt):

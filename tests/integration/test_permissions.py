@@ -20,6 +20,8 @@ WHO = {
     ("delete", "/api/v1/tasks/x"): TASK_USERS,
     ("post", "/api/v1/tasks/x/cancel"): TASK_USERS,
     ("post", "/api/v1/tasks/x/retry"): TASK_USERS,
+    ("post", "/api/v1/tasks/cancel"): TASK_USERS,
+    ("post", "/api/v1/tasks/retry"): TASK_USERS,
     ("get", "/api/v1/tasks/x/attempts"): TASK_USERS,
     ("get", "/api/v1/tasks/x/why"): TASK_USERS,
     ("get", "/api/v1/tasks/x/stdout"): TASK_USERS,

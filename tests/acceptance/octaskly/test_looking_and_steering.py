@@ -31,7 +31,7 @@ def test_a_pipe_gets_plain_columns(shell, mark) -> None:
     shell.says("run", "--name", mark, r"printf x # \033]0;title")
     shell.says("run", "--name", mark, "true #\x1b]0;x\x07")
     header, *rows = shell.says("tasks", "--name", mark).splitlines()
-    assert header.split("\t") == ["ID", "STATUS", "NAME", "AGE", "TIME", "COMMAND"]
+    assert header.split("\t") == ["ID", "STATUS", "NAME", "CREATED", "TIME", "COMMAND"]
     assert [row.split("\t")[1:3] for row in rows] == [["completed", mark]] * 2
     assert "\\x1b]0;x\\x07" in rows[0]
 
@@ -120,6 +120,27 @@ def test_logs_of_a_running_task_show_what_came_until_now(shell, mark) -> None:
     wait_until(lambda: sleepers(mark), "it runs")
     assert shell.says("logs", task_id) == "early\n"
     shell.says("cancel", task_id)
+
+
+def test_logs_as_json(shell) -> None:
+    """One document of an ended task; followed, a line for each piece, with no character torn."""
+    task_id = shell.says("submit", "printf 'caf\\303\\251 \\377'; printf b >&2").strip()
+    shell.says("wait", task_id)
+    document = json.loads(shell.says("logs", "--json", "--both", task_id))
+    assert document == {"id": task_id, "status": "completed", "stdout": "café \ufffd", "stderr": "b"}
+    pieces = [json.loads(line) for line in shell.says("logs", "--json", "-f", task_id).splitlines()]
+    assert {piece["stream"] for piece in pieces} == {"stdout"}
+    assert "".join(piece["text"] for piece in pieces) == "café \ufffd"
+
+
+def test_files_as_json(shell) -> None:
+    """Each command of `files` tells what it did."""
+    shell.write("in.csv", b"1,2\n")
+    [stored] = [json.loads(line) for line in shell.says("files", "put", "in.csv", "--json").splitlines()]
+    assert (stored["name"], stored["size"]) == ("in.csv", 4)
+    got = json.loads(shell.says("files", "get", "in.csv", "-o", "out.csv", "--json"))
+    assert got == {"name": "in.csv", "size": 4, "path": "out.csv"}
+    assert json.loads(shell.says("files", "--json", "rm", "in.csv")) == {"name": "in.csv"}
 
 
 def test_files_are_kept_on_the_server(shell) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
-from octaskly import joblog
+from octaskly import joblog, watch
+from octaskly.command_line import mapping, waiting
 from tests.support.programs import new_mark, processes_with, sleepers
 from tests.support.wait import wait_until
 
@@ -36,6 +38,29 @@ def test_files_of_each_value(shell) -> None:
         shell.write(f"pics/{name}.txt", name.encode())
     shell.says("map", "-i", "{}", "-o", "{.}.up", "tr a-z A-Z < {} > {.}.up", ":::", "pics/a b.txt", "pics/c.txt")
     assert [(shell.here / f"pics/{name}.up").read_text() for name in ("a b", "c")] == ["A B", "C"]
+
+
+def test_as_json_each_ended_task_is_a_line(shell) -> None:
+    """Its number and values, the task, and the files that came home; a value without its file has an error instead."""
+    shell.write("a.txt", b"x")
+    done = shell.run(
+        "map", "--json", "-k", "-i", "{}", "-o", "{.}.up", "tr a-z A-Z < {} | tee {.}.up", ":::", "a.txt", "b"
+    )
+    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    assert (first["seq"], first["values"], first["status"], first["stdout"]) == (1, ["a.txt"], "completed", "X")
+    assert [file["path"] for file in first["output_files"]] == ["a.up"]
+    assert (second["seq"], second["error"]) == (2, "Cannot read b: there is no such file")
+    assert done.returncode == 1
+
+
+def test_why_nothing_runs_is_told_once(shell, monkeypatch) -> None:
+    """When nothing has started for a while, in the words of `why`."""
+    monkeypatch.setattr(waiting, "QUIET_WAIT_S", 0.1)
+    name = new_mark()
+    first, *rest = shell.run_until_told("map", "--name", name, "--memory", "10000000", "echo", ":::", "1", "2")
+    assert first.startswith("octaskly: Nothing runs yet: w1 ")
+    assert "Look: octaskly why 0" in first
+    assert sorted(rest) == ["octaskly: 1: The task was cancelled", "octaskly: 2: The task was cancelled"]
 
 
 def test_a_value_without_its_file_fails_alone(shell) -> None:
@@ -80,7 +105,7 @@ def test_ctrl_c_cancels_all_that_has_not_ended(shell, shared_cluster) -> None:
     shell.write("values", values)
     arguments = ("map", "--name", mark, "--joblog", "log", "-a", "values", f"test {{}} = 0 || sleep {mark}")
     with shell.start(*arguments) as process:
-        wait_until(lambda: len(sleepers(mark)) >= 3, "some run")
+        wait_until(lambda: len(sleepers(mark)) >= 3 and joblog.read(shell.here / "log"), "one is done and some run")
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=60)
         assert process.returncode == 130
@@ -126,8 +151,10 @@ def test_results_are_kept_in_files(shell) -> None:
     assert (shell.here / "kept/1/a\\_b/2/c/stdout").read_text() == "a/b-c\n"
 
 
-def test_many_values(shell) -> None:
+def test_many_values(shell, monkeypatch) -> None:
     """More than one list, more than one wait: all come back, in order."""
-    values = [str(number) for number in range(510)]
+    monkeypatch.setattr(mapping, "MAX_LIST", 20)
+    monkeypatch.setattr(watch, "MAX_WAITED_FOR", 15)
+    values = [str(number) for number in range(50)]
     shell.write("values", "\n".join(values).encode())
     assert shell.says("map", "-k", "-a", "values", "echo").split() == values

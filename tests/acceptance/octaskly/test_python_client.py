@@ -17,7 +17,7 @@ from tests.support.programs import ROOT, new_mark, sleepers
 from tests.support.wait import wait_until
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(shared_cluster) -> Iterator[Client]:
     """A client that brought its password."""
     with Client(shared_cluster.url, username="admin", password=ADMIN_PASSWORD) as client:

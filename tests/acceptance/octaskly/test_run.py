@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import signal
@@ -11,6 +12,7 @@ import time
 
 import pytest
 
+from octaskly.command_line import waiting
 from tests.support.programs import new_mark, sleepers
 from tests.support.wait import wait_until
 
@@ -126,6 +128,32 @@ def test_detached_it_only_submits(shell) -> None:
     task_id = shell.says("run", "-d", "echo later").strip()
     assert shell.says("wait", task_id) == f"{task_id}\tcompleted\n"
     assert shell.says("logs", "-f", task_id[-8:]) == "later\n"
+
+
+def test_as_json_it_prints_the_task_when_it_has_ended(shell) -> None:
+    """Nothing of the streams beside it; the files that came home stand there with their places, and the code stays."""
+    done = shell.run(
+        "run", "--json", "-o", "*.txt", "--output-dir", "here", "echo out; echo e >&2; echo x > a.txt; exit 3"
+    )
+    assert (done.returncode, done.stderr) == (3, b"")
+    task = json.loads(done.stdout)
+    assert (task["status"], task["exit_code"], task["stdout"], task["stderr"]) == ("failed", 3, "out\n", "e\n")
+    assert [(file["name"], file["size"], file["path"]) for file in task["output_files"]] == [("a.txt", 2, "here/a.txt")]
+    assert (shell.here / "here/a.txt").read_bytes() == b"x\n"
+    waiting = json.loads(shell.says("run", "--json", "-d", "true"))
+    assert shell.says("wait", waiting["id"]).split() == [waiting["id"], "completed"]
+
+
+def test_why_nothing_runs_is_told_once(shell, monkeypatch) -> None:
+    """Without a terminal, too: which worker does not take it and why, and where to look."""
+    monkeypatch.setattr(waiting, "QUIET_WAIT_S", 0.1)
+    name = new_mark()
+    told = shell.run_until_told("run", "--name", name, "--memory", "10000000", "true")
+    assert told.pop() == "octaskly: The task was cancelled"
+    (line,) = told
+    assert line.startswith("octaskly: Nothing runs yet: w1 ")
+    assert "10000000 MB" in line
+    assert "Look: octaskly why 0" in line
 
 
 def test_a_terminal_gets_colours_and_no_commands(shell) -> None:

@@ -36,6 +36,14 @@ def test_signing_in_and_out(stranger) -> None:
     assert b"Your session is over. Run: octaskly login" in stranger.run("tasks", OCTASKLY_URL=url).stderr
 
 
+def test_signing_in_and_out_as_json(stranger) -> None:
+    """Where and who; no token is shown."""
+    expected = {"url": stranger.environment["OCTASKLY_URL"], "username": "admin"}
+    signed_in = json.loads(stranger.says("login", "-u", "admin", "--json", stdin=SECRET))
+    assert signed_in == {**expected, "pin": None}
+    assert json.loads(stranger.says("logout", "--json")) == expected
+
+
 def test_a_wrong_password(stranger) -> None:
     """It is told, and nothing is stored."""
     done = stranger.run("login", "-u", "somebody", stdin=b"wrong\n")
@@ -58,9 +66,8 @@ def test_tokens_are_renewed_by_one_of_many(stranger) -> None:
     assert json.loads(path.read_text())["refresh"] != login["refresh"]
 
 
-def test_a_token_of_the_environment_is_enough(stranger, shared_cluster) -> None:
+def test_a_token_of_the_environment_is_enough(stranger, token) -> None:
     """For scripts; one that is refused is named."""
-    token = shared_cluster.api.http.headers["Authorization"].partition(" ")[2]
     assert stranger.run("stats", OCTASKLY_TOKEN=token).returncode == 0
     assert b"OCTASKLY_TOKEN is not accepted" in stranger.run("stats", OCTASKLY_TOKEN="x.y.z").stderr
 
@@ -81,9 +88,8 @@ def test_a_token_does_not_cross_a_network_in_the_clear(stranger, command) -> Non
     assert (done.returncode, b"--insecure" in done.stderr) == (1, True)
 
 
-def test_a_closed_pipe_is_no_error(stranger, shared_cluster) -> None:
+def test_a_closed_pipe_is_no_error(stranger, token) -> None:
     """`octaskly workers | true` says nothing."""
-    token = shared_cluster.api.http.headers["Authorization"].partition(" ")[2]
     script = f"{sys.executable} -m octaskly workers | true"
     environment = {**stranger.environment, "OCTASKLY_TOKEN": token}
     done = subprocess.run(["sh", "-c", script], check=False, env=environment, capture_output=True, timeout=60)
@@ -118,9 +124,15 @@ def test_completion_scripts_are_taken_by_their_shells(stranger, shell_name) -> N
 def test_bash_completes_commands_and_flags(stranger) -> None:
     """As it would ask: the words so far and where the cursor is."""
     variables = {"_OCTASKLY_COMPLETE": "bash_complete", "COMP_WORDS": "octaskly ca", "COMP_CWORD": "1"}
-    assert b"plain,cancel" in stranger.run(**variables).stdout
+    assert b"plain,cancel" in completed(stranger, variables)
     variables |= {"COMP_WORDS": "octaskly run --sand", "COMP_CWORD": "2"}
-    assert b"plain,--sandbox" in stranger.run(**variables).stdout
+    assert b"plain,--sandbox" in completed(stranger, variables)
+
+
+def completed(shell, variables) -> bytes:
+    """Return what a shell would offer."""
+    with shell.start(**variables) as process:
+        return process.communicate(timeout=60)[0]
 
 
 MAKE_CLIENT = """

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 import pytest
 
 from octaskly.__main__ import main
+from octaskly.answers import WaitingWorker, Why
+from octaskly.command_line import show, waiting
 from octaskly.command_line.results import part_for
 from octaskly.command_line.submit import shell_line
 from octaskly.command_line.task_options import Duration, read_options
@@ -45,6 +49,8 @@ def test_every_command_of_the_table_is_there(name) -> None:
         (["map", "--resume", "echo", ":::", "a"], "--joblog"),
         (["completion", "tcsh"], "tcsh"),
         (["tasks", "--status", "lost"], "lost"),
+        (["tasks", "--watch", "--json"], "take one of them"),
+        (["files", "get", "x", "--json", "-o", "-"], "both want stdout"),
     ],
 )
 def test_bad_usage_is_told_and_exits_with_2(arguments, message, capsys) -> None:
@@ -130,6 +136,64 @@ def test_long_values_stay_apart() -> None:
     first, second = part_for("x" * 5000 + "1"), part_for("x" * 5000 + "2")
     assert first != second
     assert len(first.encode()) < 255
+
+
+WITHOUT_JSON = {"completion", "dispatcher", "worker", "manage"}
+
+
+def client_commands() -> dict[str, click.Command]:
+    """Return all commands that speak with a server, those below a group, too."""
+    found = {name: tree.get_command(None, name) for name in COMMANDS if name not in WITHOUT_JSON}
+    below = {
+        f"{name} {part}": command
+        for name, group in found.items()
+        for part, command in getattr(group, "commands", {}).items()
+    }
+    return found | below
+
+
+@pytest.mark.parametrize("name", client_commands())
+def test_every_command_speaks_json(name) -> None:
+    """A program may call any of them; only scripts for shells and the programs themselves have no use for it."""
+    flags = {flag for part in client_commands()[name].params for flag in part.opts}
+    assert "--json" in flags
+
+
+def test_json_that_is_asked_of_a_group_is_its_commands() -> None:
+    """`octaskly files --json ls` is `octaskly files ls --json`."""
+    group = client_commands()["files"]
+    context = group.make_context("files", ["--json", "ls"])
+    command = client_commands()["files ls"]
+    assert command.make_context("ls", [], parent=context).params["as_json"] is True
+    assert command.make_context("ls", []).params["as_json"] is False
+
+
+@pytest.mark.parametrize("name", ["", *client_commands(), "completion"])
+def test_help_shows_no_marks(name, capsys) -> None:
+    """What keeps lines apart in a help text is not itself shown."""
+    assert main([*name.split(), "--help"]) == 0
+    assert "\\b" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_why_nothing_runs_is_one_sentence(count) -> None:
+    """The first workers are named, the others counted; without any the server's sentence stands."""
+    workers = [WaitingWorker(worker_id=f"{n}", name=f"w{n}", reason="has no free slot") for n in range(count)]
+    text = waiting.sentence(Why(status="queued", message="There is no worker.", workers=workers), "123")
+    assert (
+        text
+        == {
+            0: "Nothing runs yet: There is no worker. Look: octaskly why 123",
+            1: "Nothing runs yet: w0 has no free slot. Look: octaskly why 123",
+            5: "Nothing runs yet: w0 has no free slot; w1 has no free slot; w2 has no free slot; and 2 more workers. "
+            "Look: octaskly why 123",
+        }[count]
+    )
+
+
+def test_json_of_what_is_no_unicode() -> None:
+    """Names of files here may hold any bytes; a line of JSON never does."""
+    assert json.loads(show.json_line({"values": ("a\udcff",)})) == {"values": ["a\udcff"]}
 
 
 def flags_of(command: click.Command) -> set[str]:

@@ -82,6 +82,30 @@ def test_an_older_server_is_polled() -> None:
     assert len(played.pauses) == 1
 
 
+# Steps for many
+
+
+def test_many_are_cancelled_in_few_requests() -> None:
+    """Five hundred with each, and what each answers is put together."""
+    ids = [str(number) for number in range(700)]
+    refused = {"id": "699", "reason": "the task is failed already"}
+    played = Played(
+        tasks.cancel_many(signed_in(), ids),
+        answer(body={"cancelled": [task(task_id, "cancelled") for task_id in ids[:500]], "not_possible": []}),
+        answer(body={"cancelled": [task(task_id, "cancelled") for task_id in ids[500:699]], "not_possible": [refused]}),
+    )
+    assert played.asked == ["POST /api/v1/tasks/cancel"] * 2
+    assert [found.id for found in played.value.tasks] == ids[:699]
+    assert [(entry.id, entry.reason) for entry in played.value.not_possible] == [("699", "the task is failed already")]
+
+
+def test_many_are_retried_in_one_request() -> None:
+    """The same way."""
+    body = {"retried": [task("1", "queued")], "not_possible": []}
+    played = Played(tasks.retry_many(signed_in(), ["1"]), answer(body=body))
+    assert (played.asked, [found.id for found in played.value.tasks]) == (["POST /api/v1/tasks/retry"], ["1"])
+
+
 # Searching
 
 IDS = ["01a219b1-1e3c-7213-9bf4-a41016f20e3b", "01a219b1-1ceb-7667-816a-b4f64bcb2398"]
@@ -119,22 +143,6 @@ def test_what_fits_none_is_told(text, script) -> None:
 
 
 # Streams
-
-
-def test_a_broken_stream_goes_on_where_it_was() -> None:
-    """No byte twice, none left out."""
-    script = [OPENED, b"abc", NoAnswer("reset"), OPENED, b"de", b""]
-    played = Played(contents.stream(signed_in(), "1", "stdout", follows=True), *script)
-    assert b"".join(played.items) == b"abcde"
-    assert [request.query for request in played.requests] == [{"follow": "1"}, {"follow": "1", "offset": "3"}]
-    assert played.requests[0].timeout_s is None, "a quiet command is no reason to hang up"
-
-
-def test_what_came_until_now_ends_with_silence() -> None:
-    """A read that times out means that the command says nothing more for the moment."""
-    played = Played(contents.stream_so_far(signed_in(), "1", "stdout"), OPENED, b"abc", NoAnswer("timed out"))
-    assert played.items == [b"abc"]
-    assert played.requests[0].timeout_s == contents.SILENCE_S
 
 
 def test_a_broken_download_goes_on_by_range() -> None:

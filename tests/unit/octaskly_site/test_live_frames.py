@@ -7,8 +7,8 @@ from base64 import b64decode
 
 import pytest
 
-from octaskly_site.live.frames import JsonFrames, PlainText, refusal_frame
-from tasks_app.live.follow import BytesLeftOut, FollowEvent, OutputCame, StatusTold, TaskEnded
+from octaskly_site.live.frames import FramedBytes, JsonFrames, PlainText, refusal_frame
+from tasks_app.live.follow import BytesLeftOut, Follower, FollowEvent, OutputCame, StatusTold, TaskEnded
 from tasks_app.live.looks import Ending
 
 EURO = "€".encode()
@@ -113,3 +113,25 @@ def test_plain_text_marks_what_is_no_output():
 def test_a_refusal_says_why():
     """Before a connection is closed for a reason, a frame tells it."""
     assert json.loads(refusal_frame(404, "Not found.")) == {"type": "refused", "status": 404, "detail": "Not found."}
+
+
+def test_programs_get_each_piece_with_its_place():
+    """A line before each, and the attempt whenever it is another, also where nobody told of it."""
+    follower = Follower(None, "task", ["stdout"], attempt=1)
+    frames = FramedBytes(follower)
+    first = b"".join(
+        map(frames.of, [StatusTold("running", 1), OutputCame("stdout", 5, b"a\nb"), BytesLeftOut("stdout", 8, 2)])
+    )
+    assert first == b"attempt 1\noutput 5 3\na\nbgap 8 2\n"
+    follower._number = 2
+    last = b"".join(map(frames.of, [OutputCame("stdout", 0, b"c"), TaskEnded(Ending("completed", 0, None))]))
+    assert last == b"attempt 2\noutput 0 1\ncend completed\n"
+
+
+def test_programs_are_told_nothing_before_the_first_attempt():
+    """A task that waits has no attempt whose output it could be."""
+    frames = FramedBytes(Follower(None, "task", ["stdout"]))
+    assert [frames.of(StatusTold("queued", 0)), frames.of(TaskEnded(Ending("cancelled", None, "cancelled")))] == [
+        b"",
+        b"end cancelled\n",
+    ]
