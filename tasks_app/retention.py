@@ -25,8 +25,8 @@ MAX_ROWS: Final = 20_000
 BATCH_ROWS: Final = 500
 MAX_REMOVED_AT_ONCE: Final = 50
 """Whoever stores a content meanwhile waits for so many files to be removed, and not longer."""
-UNNAMED_LIFETIME: Final = timedelta(hours=1)
-"""A content is stored before something names it: a file's name, an outcome that is still on its way."""
+UNNAMED_LIFETIME: Final = timedelta(hours=12)
+"""A content is stored before something names it: a file's name, an outcome whose other files take hours to come."""
 
 _UPLOAD: Final = Q(name__startswith=DIGEST_PREFIX)
 

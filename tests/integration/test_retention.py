@@ -24,7 +24,7 @@ from tests.support.wait import wait_until
 pytestmark = pytest.mark.django_db
 URL = "/api/v1/tasks"
 NOW = datetime.now(UTC)
-LATER = NOW + timedelta(hours=2)
+LATER = NOW + timedelta(hours=20)
 DAYS = timedelta(days=1)
 
 
@@ -145,10 +145,10 @@ def test_inputs_that_something_else_keeps_stay_bound(client):
     assert client.post(f"{URL}/{second}/retry").status_code == 200
 
 
-def test_a_content_that_nothing_names_yet_has_an_hour(client):
+def test_a_content_that_nothing_names_yet_has_half_a_day(client):
     """Stored for an outcome that is still on its way, it is kept; forgotten, it goes."""
     store_content(b"on its way")
-    assert expire_at(NOW + timedelta(minutes=59)).contents == 0
+    assert expire_at(NOW + timedelta(hours=11)).contents == 0
     assert is_here(b"on its way")
     assert expire_at(LATER).contents == 1
     assert not is_here(b"on its way")
