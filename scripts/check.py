@@ -15,7 +15,8 @@ from pathlib import Path
 
 from bootstrap import ROOT, ensure_environment
 
-TEST_PROCESSES = 2
+TEST_PROCESSES = 3
+"""For two processors: a good part of the tests waits for programs to start, to end or to notice something."""
 
 
 def main() -> int:

@@ -69,7 +69,7 @@ class _ManyView(APIView):
 class CancelManyView(_ManyView):
     """Cancel up to 500 tasks; running commands are killed with all their processes."""
 
-    @extend_schema(request=IdsSerializer, responses=CancelledSerializer)
+    @extend_schema(operation_id="tasks_cancel_many", request=IdsSerializer, responses=CancelledSerializer)
     def post(self, request: Any) -> Response:
         """Cancel those that have not ended; say of the others why not."""
         return self.step(request, services.cancel_many, "cancelled")
@@ -78,7 +78,7 @@ class CancelManyView(_ManyView):
 class RetryManyView(_ManyView):
     """Queue up to 500 ended tasks again."""
 
-    @extend_schema(request=IdsSerializer, responses=RetriedSerializer)
+    @extend_schema(operation_id="tasks_retry_many", request=IdsSerializer, responses=RetriedSerializer)
     def post(self, request: Any) -> Response:
         """Queue those that have ended; say of the others why not."""
         return self.step(request, services.retry_many, "retried")

@@ -21,7 +21,7 @@ import socket
 import sys
 import time
 
-from worker_node.sandbox import command, kernel, new_root
+from worker_node.sandbox import command, kernel, last_words, new_root
 
 TYPE_CHECKING = False  # the spawner does without typing: 2 ms and half a megabyte in every fork
 if TYPE_CHECKING:
@@ -113,8 +113,8 @@ class Sandbox:
     def hear(self) -> dict[str, Any]:
         """Return the next message, `{"event": "gone"}` when no more can come."""
         try:
-            text, fds, _, _ = socket.recv_fds(self.channel, 8192, 1, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
-        except OSError:
+            text, fds = last_words.receive(self.channel, 8192)
+        except BlockingIOError:
             text, fds = b"", []
         if fds:
             self.tmp_fd = fds[0]

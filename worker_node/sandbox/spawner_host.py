@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from octaskly_wire.vocabulary import OutputStream
+from worker_node.sandbox import last_words
 from worker_node.sandbox.host import CommandEnd, EndCause, Watcher
 from worker_node.sandbox.policy import HostFacts, SandboxPlan
 from worker_node.sandbox.spawner import SHOWN_WORKSPACES
@@ -209,11 +210,9 @@ class _Attempt:
 
     def _hear(self) -> None:
         try:
-            text, fds, _, _ = socket.recv_fds(self.supervisor.control, MAX_EVENT_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+            text, fds = last_words.receive(self.supervisor.control, MAX_EVENT_BYTES)
         except BlockingIOError:
             return
-        except OSError:
-            text, fds = b"", []
         event: dict[str, Any] = json.loads(text) if text else {"event": "gone"}
         match event["event"]:
             case "started":

@@ -1,0 +1,35 @@
+"""Hear what the other end of a local socket said, also when it is gone. Standard library only."""
+
+from __future__ import annotations
+
+import array
+import socket
+
+
+def receive(channel: socket.socket, max_bytes: int) -> tuple[bytes, list[int]]:
+    """Return the next message and at most one descriptor with it; no bytes when nothing more can come.
+
+    Does not wait: raises BlockingIOError when nothing has come yet. An end that is closed while a word of ours lies
+    unread there is told as an error, once, and before what it had said: that still comes.
+    """
+    for _ in range(2):
+        try:
+            return _receive(channel, max_bytes)
+        except BlockingIOError:
+            raise
+        except ConnectionResetError:
+            continue
+        except OSError:
+            break
+    return b"", []
+
+
+def _receive(channel: socket.socket, max_bytes: int) -> tuple[bytes, list[int]]:
+    # Not socket.recv_fds, which takes flags and forgets them.
+    fds = array.array("i")
+    flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+    text, extras, _, _ = channel.recvmsg(max_bytes, socket.CMSG_LEN(fds.itemsize), flags)
+    for level, kind, data in extras:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return text, list(fds)
