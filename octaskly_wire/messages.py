@@ -1,7 +1,8 @@
 """Every message of protocol version 1, in two closed families: FromWorker and ToWorker.
 
 Commands are imperative (`AssignAttempt`), facts are past tense (`AttemptStarted`). Unknown fields are
-refused. Times are seconds unless a name says otherwise.
+refused. Times are seconds unless a name says otherwise. Long because it is a list: every word of the protocol, a few
+lines each.
 """
 
 from __future__ import annotations
