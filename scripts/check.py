@@ -15,8 +15,7 @@ from pathlib import Path
 
 from bootstrap import ROOT, ensure_environment
 
-TEST_PROCESSES = 3
-"""For two processors: a good part of the tests waits for programs to start, to end or to notice something."""
+TEST_PROCESSES = 2
 
 
 def main() -> int:
@@ -34,7 +33,9 @@ def main() -> int:
     if "--no-tests" in arguments:
         arguments.remove("--no-tests")
     else:
-        checks.append(("tests", [str(python), "-m", "pytest", "-n", str(TEST_PROCESSES), *arguments]))
+        checks.append(
+            ("tests", [str(python), "-m", "pytest", "-n", str(TEST_PROCESSES), "--dist", "loadgroup", *arguments])
+        )
 
     failed = []
     # The settings make a secret key beside the database when there is none: let that be nobody's real one.

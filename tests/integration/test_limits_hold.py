@@ -23,6 +23,7 @@ import pytest
 from octaskly_wire.messages import Limits
 from octaskly_wire.vocabulary import Enforcement, FailureReason, SandboxLevel
 from tests.support import sandbox_bench
+from tests.support.measured_once import measured_once
 from tests.support.other_user import NoOtherUser, as_ordinary_user
 
 if sys.platform == "linux":
@@ -118,9 +119,14 @@ def _called_as(column: str, function: str, argument: object):
         return str(reason)
 
 
+def family_of(name: str) -> str:
+    """Return which bombs this one is measured with."""
+    return next(family for family in bombs.FAMILIES if name in getattr(bombs, family))
+
+
 def measured(column: str, name: str) -> dict:
     """Return the measurements of a bomb, or skip with the reason."""
-    found = _exploded(column, next(f for f in bombs.FAMILIES if name in getattr(bombs, f)))
+    found = _exploded(column, family_of(name))
     if isinstance(found, str):
         pytest.skip(found)
     if "unavailable" in found[name]:
@@ -138,7 +144,12 @@ def cell_of(column: str, name: str) -> str:
 def cases(*families: dict) -> pytest.MarkDecorator:
     """Return all cases of the table about bombs of these families."""
     return pytest.mark.parametrize(
-        ("column", "name"), [case for case in EXPECTED if any(case[1] in family for family in families)]
+        ("column", "name"),
+        [
+            measured_once(f"{family_of(name)} at {column}", column, name)
+            for column, name in EXPECTED
+            if any(name in family for family in families)
+        ],
     )
 
 

@@ -24,6 +24,7 @@ import pytest
 
 from octaskly_wire.messages import OutcomeReport
 from octaskly_wire.vocabulary import SandboxLevel
+from tests.support.measured_once import measured_once
 from tests.support.other_user import NoOtherUser, as_ordinary_user
 
 if sys.platform == "linux":
@@ -537,7 +538,7 @@ def complaint(program: Program, seen: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("name", list(PROGRAMS))
-@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("column", [measured_once(f"programs at {column}", column) for column in COLUMNS])
 def test_ordinary_programs_work(column, name):
     """A program gives the output that it gives anywhere, or is a known exception and does not."""
     if absent := missing(PROGRAMS[name]):

@@ -86,6 +86,7 @@ def give_up_for_ever(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Reactor, "on_tick", lambda self, now: [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mistake",
     [

@@ -8,7 +8,7 @@ from tests.simulation.__main__ import run_seed
 from tests.simulation.scenario import FLAVOURS, tell
 
 SEEDS = 2000
-SEEDS_AT_ONCE = 300
+SEEDS_AT_ONCE = 100
 """Told by every `make test`; `make slow` tells the rest."""
 SEEDS_A_TEST = 100
 
