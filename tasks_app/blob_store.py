@@ -68,6 +68,7 @@ class BlobStore:
     def has(self, sha256: str) -> bool:
         """Return whether the content is here: its row, and its file at full length."""
         size_bytes = Blob.objects.filter(sha256=sha256).values_list("size_bytes", flat=True).first()
+        _let_connection_go()
         return size_bytes is not None and self._size_of_file(sha256) == size_bytes
 
     def open(self, sha256: str) -> BinaryIO:
@@ -184,9 +185,9 @@ class BlobStore:
                 unique_fields=["sha256"],
             )
         except OperationalError as error:
-            if not connection.in_atomic_block:
-                connection.close()  # It may be broken beyond this statement.
             raise NoRoomForBlob(f"the database cannot be written just now: {error}") from error
+        finally:
+            _let_connection_go()
 
     # --- forgetting --------------------------------------------------------------------------------
 
@@ -222,6 +223,12 @@ class BlobStore:
                 is_over = path.name.startswith(_UNKNOWN) or path.stat().st_mtime < oldest
                 if is_over and path not in self._partials:
                     path.unlink()
+
+
+def _let_connection_go() -> None:
+    """Close this thread's connection: nobody else may tell the thread to, and after an error it may be broken."""
+    if not connection.in_atomic_block:
+        connection.close()
 
 
 def store() -> BlobStore:
