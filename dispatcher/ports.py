@@ -195,9 +195,6 @@ class IncomingBlob(Protocol):
 class Blobs(Protocol):
     """Contents by their SHA-256, each stored once. All calls block and may come from several threads."""
 
-    def has(self, sha256: str) -> bool:
-        """Return whether the content is here."""
-
     def open(self, sha256: str) -> BinaryIO:
         """Return the content, opened for reading; raises FileNotFoundError."""
 

@@ -10,6 +10,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks_app.durable import sync_folder
+
 PAGES_A_STEP = 1024
 """Pages between two looks at Ctrl-C; the number has no part in the copy's consistency."""
 
@@ -113,23 +115,12 @@ def check_tables(database: sqlite3.Connection) -> None:
 def put_in_place(draft: Path, target: Path) -> None:
     """Give a flushed draft its name; after a crash the target is the one before or the new one, whole."""
     draft.replace(target)
-    flush_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def flush(path: Path) -> None:
     """Return when the file's bytes are on disk."""
     descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def flush_folder(folder: Path) -> None:
-    """Return when the folder's names are on disk."""
-    if os.name == "nt":  # Folders cannot be opened there; NTFS keeps names in a journal.
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

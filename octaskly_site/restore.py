@@ -13,10 +13,11 @@ from datetime import datetime
 from pathlib import Path
 
 from octaskly_site import database_copy
-from octaskly_site.database_copy import SIDE_FILES, Contents, CopyRefused, flush_folder, side_file
+from octaskly_site.database_copy import SIDE_FILES, Contents, CopyRefused, side_file
 from octaskly_site.database_lock import DatabaseLock
 from octaskly_wire import identity
 from octaskly_wire.errors import BadProof
+from tasks_app.durable import sync_folder
 
 LOCK_TIMEOUT_S = 2.0
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -165,7 +166,7 @@ def _swap(old: sqlite3.Connection, draft: Path, database: Path) -> None:
         old.close()  # An open file cannot be replaced there, so nobody waits for it either.
     _remove_side_files(database)
     # On disk before the new name is: the other way round a power cut could join the old WAL to the new database.
-    flush_folder(database.parent)
+    sync_folder(database.parent)
     if os.name == "nt":
         database_copy.put_in_place(draft, database)
         return
@@ -187,7 +188,7 @@ def _set_aside(database: Path, former: Path) -> None:
         if path.exists():
             path.rename(side_file(former, suffix))
     _remove_side_files(database)
-    flush_folder(database.parent)
+    sync_folder(database.parent)
 
 
 def _remove_side_files(database: Path) -> None:

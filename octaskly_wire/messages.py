@@ -146,8 +146,9 @@ class OutputFile(Part, frozen=True):
 class CapturedOutput(Part, frozen=True):
     """What was kept of one output stream.
 
-    `total_bytes` counts all that the command wrote, `kept_bytes` what is delivered. With `data` None the
-    bytes went ahead: by StoreBlob when `sha256` is set, in OutputChunks otherwise. When `is_truncated`, head and tail are joined by a marker line.
+    `total_bytes` counts all that the command wrote, `kept_bytes` what is delivered. With `data` None the bytes
+    went ahead: by StoreBlob when `sha256` is set, in OutputChunks otherwise. When `is_truncated`, head and tail are
+    joined by a marker line.
     """
 
     total_bytes: Count = 0

@@ -28,7 +28,8 @@ from django.conf import settings
 from django.db import OperationalError, connection
 
 from dispatcher.ports import BlobRefused, BlobTooLarge, IncomingBlob, NoRoomForBlob
-from tasks_app.incoming_blob import PartialBlob, PresentBlob, sync_folder
+from tasks_app.durable import sync_folder
+from tasks_app.incoming_blob import PartialBlob, PresentBlob
 from tasks_app.models import Blob
 
 logger = logging.getLogger(__name__)
