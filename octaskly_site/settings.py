@@ -52,10 +52,13 @@ TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
 APPEND_SLASH = False
 STATIC_URL = "/static/"
-LOGIN_URL = "/admin/login/"
+LOGIN_URL = "/login/"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "/login/"
 
 # Daphne is not among them: its app only replaces `runserver`, and makes an event loop as soon as it is imported.
 INSTALLED_APPS = [
+    "dashboard_app",  # Before the admin, whose templates it dresses.
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -73,6 +76,7 @@ INSTALLED_APPS = [
     "audit_app",
     "workers_app",
     "tasks_app",
+    "metrics_app",
     "octaskly_site",
 ]
 
@@ -99,6 +103,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "dashboard_app.context.viewer",
             ]
         },
     }

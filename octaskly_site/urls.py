@@ -20,7 +20,8 @@ handler404 = "accounts_app.rest.fallbacks.not_found"
 handler500 = "accounts_app.rest.fallbacks.server_error"
 
 urlpatterns = [
-    re_path(r"^$", RedirectView.as_view(pattern_name="admin:index")),
+    path("", include("dashboard_app.urls")),
+    path("admin/login/", RedirectView.as_view(pattern_name="login", query_string=True)),
     path("admin/", admin.site.urls),
     re_path(r"^health/?$", HealthView.as_view(), name="health"),
     re_path(r"^(?:join\.(?:sh|ps1)|worker/[A-Za-z0-9_-]{1,48}\.zip)$", JoinView.as_view(), name="join"),

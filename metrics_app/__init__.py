@@ -1,0 +1,1 @@
+"""What was measured: vitals over time, counts and durations, for charts and for Prometheus."""
