@@ -10,3 +10,9 @@ class MetricsAppConfig(AppConfig):
 
     name = "metrics_app"
     verbose_name = "Metrics"
+
+    def ready(self) -> None:
+        """Listen to what the engine commits."""
+        from metrics_app.receivers import connect
+
+        connect()

@@ -37,6 +37,7 @@ from octaskly_site.join.shelf import BUNDLES_FOLDER, Shelf
 from octaskly_site.live.application import LiveApplication
 from octaskly_site.local_worker import LocalWorker
 from octaskly_site.options import DispatcherOptions
+from octaskly_site.sampling import samples_are_taken
 from octaskly_site.storage import Storage
 from octaskly_site.web.front import Front, prepare_front
 from octaskly_site.welcome import print_welcome
@@ -151,7 +152,13 @@ async def _main(prepared: Prepared, live: LiveApplication) -> int:
         transfers=transfers,
     )
     engine = asyncio.create_task(service.run(), name="engine")
-    async with _watched(storage), files_expire(), _wishes_from_apps(loop, service), _beacon(prepared):
+    async with (
+        _watched(storage),
+        files_expire(),
+        samples_are_taken(),
+        _wishes_from_apps(loop, service),
+        _beacon(prepared),
+    ):
         await listener.start()
         live.attach(service)
         status.set_probe(lambda: not engine.done() and not stop.is_set)
@@ -159,6 +166,12 @@ async def _main(prepared: Prepared, live: LiveApplication) -> int:
         try:
             if local_worker:
                 await local_worker.start()
+            logger.info(
+                "Started: workers on port %d, web server on port %d",
+                options.port,
+                options.api_port,
+                extra={"event": "dispatcher_started", "port": options.port, "api_port": options.api_port},
+            )
             await loop.run_in_executor(None, print_welcome, options, prepared.cluster, prepared.admin)
             return await _until_stopped(engine, stop, local_worker)
         finally:
@@ -189,10 +202,13 @@ async def _until_stopped(engine: asyncio.Task[None], stop: StopSignals, local_wo
         for task in waiting - {engine}:
             task.cancel()
     if stop.is_set:
-        logger.info("Stopping: what runs on workers goes on and is taken over at the next start")
+        logger.info(
+            "Stopping: what runs on workers goes on and is taken over at the next start",
+            extra={"event": "dispatcher_stopping"},
+        )
         return 0
     if engine.done() and (error := engine.exception()) is not None:
-        logger.critical("The engine failed", exc_info=error)
+        logger.critical("The engine failed", exc_info=error, extra={"event": "engine_failed"})
     return 1
 
 

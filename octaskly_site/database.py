@@ -12,9 +12,15 @@ from django.db.migrations.executor import MigrationExecutor
 
 from octaskly_site.env import ConfigurationError
 
+LEAST_SQLITE = (3, 35)
+"""Of it on, an UPDATE gives back what it changed, which the engine's statements need."""
+
 
 def prepare_database(path: Path) -> None:
     """Create or migrate the database; raises ConfigurationError with the path when that cannot be done."""
+    if sqlite3.sqlite_version_info < LEAST_SQLITE:
+        least = ".".join(map(str, LEAST_SQLITE))
+        raise ConfigurationError(f"this Python has SQLite {sqlite3.sqlite_version}; {least} or newer is needed")
     if path.is_dir():
         raise ConfigurationError(f"--db-path: {path} is a folder, not a file")
     try:

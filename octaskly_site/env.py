@@ -8,6 +8,8 @@ from pathlib import Path
 
 DEFAULT_DB_PATH = "./data/octaskly.db"
 
+MIN_SECRET_CHARACTERS = 16
+
 EARLY_FLAGS = {"--db-path": "OCTASKLY_DB_PATH", "--secret-key": "OCTASKLY_SECRET_KEY"}
 """Flags that settings depend on, and the variable each one stands above."""
 
@@ -58,6 +60,16 @@ def choice(name: str, choices: Iterable[str], default: str = "") -> str:
     value = text(name, default)
     if value != default and value not in (words := list(choices)):
         raise ConfigurationError(f"{name}: {value!r} is not one of {', '.join(words)}", exit_code=2)
+    return value
+
+
+def secret(name: str) -> str:
+    """Return a secret, empty when there is none; raise ConfigurationError naming it when it is short or no ASCII."""
+    value = text(name)
+    if value and (len(value) < MIN_SECRET_CHARACTERS or not (value.isascii() and value.isprintable())):
+        # The value itself is never told: what is wrong may still be a secret.
+        message = f"{name}: must have at least {MIN_SECRET_CHARACTERS} characters, printable ASCII only"
+        raise ConfigurationError(message, exit_code=2)
     return value
 
 

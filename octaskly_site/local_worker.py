@@ -82,9 +82,16 @@ class LocalWorker:
         while self._process is not None:
             code = await self._process.wait()
             if code == 2:  # noqa: PLR2004 - bad usage: a restart would end the same way
-                logger.critical("The local worker cannot run with its configuration")
+                logger.critical(
+                    "The local worker cannot run with its configuration",
+                    extra={"event": "local_worker_failed"},
+                )
                 return
-            logger.warning("The local worker ended with code %s, starting it again", code)
+            logger.warning(
+                "The local worker ended with code %s, starting it again",
+                code,
+                extra={"event": "local_worker_ended", "exit_code": code},
+            )
             await asyncio.sleep(RESTART_PAUSE_S)
             await self.start()
 
@@ -113,7 +120,9 @@ class LocalWorker:
         return False
 
 
-_KEPT_FROM_WORKER = {"OCTASKLY_SECRET_KEY", "OCTASKLY_ADMIN_PASSWORD", "OCTASKLY_JOIN_TOKEN", "OCTASKLY_TOKEN"}
+_KEPT_FROM_WORKER = {
+    "OCTASKLY_SECRET_KEY", "OCTASKLY_ADMIN_PASSWORD", "OCTASKLY_JOIN_TOKEN", "OCTASKLY_METRICS_TOKEN", "OCTASKLY_TOKEN",
+}  # fmt: skip
 
 
 def _new_token() -> str:

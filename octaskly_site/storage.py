@@ -53,9 +53,16 @@ class Storage:
             return
         self._was_read_only = reason is not None
         if reason is not None:
-            logger.error("Read-only until there is room: %s", reason)
+            logger.error(
+                "Read-only until there is room: %s",
+                reason,
+                extra={"event": "read_only_began", "detail": reason},
+            )
         else:
-            logger.warning("There is room again: requests that write are taken again")
+            logger.warning(
+                "There is room again: requests that write are taken again",
+                extra={"event": "read_only_ended"},
+            )
 
     async def watch(self) -> None:
         """Look once a second until cancelled."""

@@ -19,6 +19,7 @@ from octaskly_wire.limits import (
     MAX_OUTPUT_FILES,
     MAX_OUTPUT_PATTERNS,
 )
+from octaskly_wire.plain_words import memory_pair
 from octaskly_wire.vocabulary import (
     Admission,
     Enforcement,
@@ -43,6 +44,8 @@ FileName = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 """Relative, with `/` between its parts; `file_names.py` says what is allowed."""
 Certificate = Annotated[bytes, msgspec.Meta(min_length=1, max_length=4096)]
 """DER."""
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+"""A measured duration; a bound, so that no sum of many is spoilt by one."""
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,18 +78,21 @@ class Limits(Part, frozen=True):
         for name, (unit, noun) in _WORDS.items():
             asked, cap = getattr(self, name), getattr(caps, name)
             if asked is not None and cap is not None and asked > cap:
-                return f"allows {cap}{unit} {noun}, the task asks for {asked}{unit}"
+                said = memory_pair(asked, cap) if unit == _MB else (f"{asked}{unit}", f"{cap}{unit}")
+                return f"needs {said[0]} {noun}, allows {said[1]}"
         return None
 
 
 NO_LIMITS: Final = Limits()
 
+_MB: Final = " MB"
+
 _WORDS: Final = {
-    "memory_mb": (" MB", "of memory"),
+    "memory_mb": (_MB, "of memory"),
     "cpu_seconds": (" s", "of processor time"),
     "processes": ("", "processes"),
     "open_files": ("", "open files"),
-    "disk_mb": (" MB", "of disk"),
+    "disk_mb": (_MB, "of disk"),
 }
 """How each limit is said: its unit, and of what."""
 
@@ -111,13 +117,18 @@ class UnprovenLevel(Part, frozen=True):
 
 
 class Vitals(Part, frozen=True):
-    """Load of the worker's machine at one moment."""
+    """Load of the worker's machine at one moment.
+
+    `round_trip_seconds`: from the last heartbeat that was answered to its HeartbeatAck; None when none was since the
+    heartbeat before.
+    """
 
     cpu_percent: float
     memory_total_bytes: Count
     memory_available_bytes: Count
     disk_free_bytes: Count
     load_1m: float
+    round_trip_seconds: Seconds | None = None
 
 
 class HeldAttempt(Part, frozen=True):
@@ -163,6 +174,7 @@ class OutcomeReport(Part, frozen=True):
 
     `failure_reason` None means exit code 0 and all declared outputs there. `exit_code` is None when the command
     did not exit by itself. The content of `outputs` was stored by StoreBlob before the report is sent.
+    `spawn_seconds`: from asking the sandbox for the command to AttemptStarted; None when it never began.
     """
 
     failure_reason: FailureReason | None
@@ -173,6 +185,7 @@ class OutcomeReport(Part, frozen=True):
     signal: int | None = None
     cpu_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     max_rss_bytes: Count = 0
+    spawn_seconds: Seconds | None = None
     limits: dict[ShortText, Enforcement] = {}
     detail: LongText = ""
     stdout: CapturedOutput = CapturedOutput()

@@ -28,6 +28,7 @@ from dispatcher.ports import (
 from octaskly_wire.messages import CapturedOutput, OutcomeReport
 from octaskly_wire.vocabulary import FailureReason
 from tasks_app import worker_records
+from tasks_app.measured import Measuring
 from tasks_app.output_records import KeptStream, kept_stream, write_outputs
 
 
@@ -40,6 +41,7 @@ class RecordGroup:
         self.now_text = db_time(now)
         self.audit: list[AuditEvent] = []
         self.refused: set[AttemptKey] = set()
+        self.measuring = Measuring()
 
     def write(self, item: Any) -> None:
         """Write one record and note its audit event."""
@@ -55,12 +57,19 @@ class RecordGroup:
             case RecordSuperseded():
                 self._superseded(item)
             case _:
-                self.audit += worker_records.write(item, self.now)
+                self.audit += worker_records.write(item, self.now, self.measuring)
 
     def _execute(self, sql: str, parameters: Sequence[Any]) -> int:
         with connection.cursor() as cursor:
             cursor.execute(sql, parameters)
             return int(cursor.rowcount)
+
+    def _returned(self, sql: str, parameters: Sequence[Any]) -> Any:
+        """Return the one column of the one row that a statement gives back, None when it changed none."""
+        with connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            row = cursor.fetchone()
+        return row[0] if row else None
 
     def _claim(self, claim: ClaimTask) -> None:
         key = claim.key
@@ -91,11 +100,13 @@ class RecordGroup:
             [self.now_text, key.attempt_id],
         ):
             return
-        self._execute(
+        available_at = self._returned(
             "UPDATE tasks SET status = 'running', started_at = %s"
-            " WHERE id = %s AND attempt = %s AND assigned_at IS NOT NULL AND status = 'queued'",
+            " WHERE id = %s AND attempt = %s AND assigned_at IS NOT NULL AND status = 'queued' RETURNING available_at",
             [self.now_text, key.task_id, key.number],
         )
+        if available_at is not None:
+            self.measuring.started(available_at, self.now)
         self.audit.append(AuditEvent("task_started", "engine", started.worker_id, key.task_id, {"attempt": key.number}))
 
     def _outcome(self, ended: RecordOutcome) -> None:
@@ -104,6 +115,7 @@ class RecordGroup:
         stdout, stderr = self._streams(ended)
         if not self._end_attempt(ended, outcome, stdout.data, stderr.data):
             return
+        self.measuring.outcome(outcome, report)
         write_outputs(key, report, self.now)
         details = {"attempt": key.number, "outcome": outcome, "exit_code": report.exit_code}
         if report.failure_reason is not None:
@@ -113,14 +125,14 @@ class RecordGroup:
             self._requeue(key, ended.worker_id, ended.retry_delay_s, details, failures=1)
             return
         # A command that was to be cancelled and failed first was cancelled all the same.
-        self._execute(
+        status = self._returned(
             "UPDATE tasks SET"
             " status = CASE WHEN %s = 'failed' AND cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE %s END,"
             " failure_reason = CASE WHEN %s = 'failed' AND cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE %s END,"
             " assigned_at = NULL, completed_at = %s, started_at = COALESCE(started_at, %s), exit_code = %s,"
             " duration_ms = %s, failures = failures + %s, stdout = %s, stderr = %s,"
             " stdout_truncated = %s, stderr_truncated = %s"
-            " WHERE id = %s AND attempt = %s AND assigned_at IS NOT NULL",
+            " WHERE id = %s AND attempt = %s AND assigned_at IS NOT NULL RETURNING status",
             [
                 outcome, outcome, outcome, report.failure_reason.value if report.failure_reason else None,
                 self.now_text, self.now_text, report.exit_code,
@@ -129,6 +141,8 @@ class RecordGroup:
                 key.task_id, key.number,
             ],
         )  # fmt: skip
+        if status is not None:
+            self.measuring.ended.append(status)
         self.audit.append(AuditEvent("task_finished", "engine", ended.worker_id, key.task_id, details))
 
     def _given_up(self, given_up: RecordGivenUp) -> None:
@@ -142,17 +156,19 @@ class RecordGroup:
         )
         if not ended:
             return
+        self.measuring.given_up.append((outcome, reason.value if reason else ""))
         details: dict[str, Any] = {"attempt": key.number, "outcome": outcome, "detail": given_up.detail}
         if given_up.retry_delay_s is not None:
             losses = int(given_up.is_loss)
             self._requeue(key, given_up.worker_id, given_up.retry_delay_s, details, losses=losses)
             return
         status = "cancelled" if reason is FailureReason.CANCELLED else "failed"
-        self._execute(
+        if self._execute(
             "UPDATE tasks SET status = %s, failure_reason = %s, assigned_at = NULL, completed_at = %s,"
             " losses = losses + %s WHERE id = %s AND attempt = %s AND assigned_at IS NOT NULL",
             [status, reason.value if reason else None, self.now_text, int(given_up.is_loss), key.task_id, key.number],
-        )
+        ):
+            self.measuring.ended.append(status)
         details["failure_reason"] = reason.value if reason else None
         self.audit.append(AuditEvent("task_finished", "engine", given_up.worker_id, key.task_id, details))
 
@@ -178,11 +194,12 @@ class RecordGroup:
         stdout, stderr = self._streams(late)
         self._execute(
             "UPDATE results SET is_superseded = %s, outcome_sha256 = %s, exit_code = %s, signal = %s, duration_ms = %s,"
-            " cpu_seconds = %s, max_rss_bytes = %s, stdout_bytes = %s, stderr_bytes = %s, stdout_truncated = %s,"
-            " stderr_truncated = %s, stdout = %s, stderr = %s WHERE attempt_id = %s AND state = 'ended'",
+            " cpu_seconds = %s, max_rss_bytes = %s, spawn_seconds = %s, stdout_bytes = %s, stderr_bytes = %s,"
+            " stdout_truncated = %s, stderr_truncated = %s, stdout = %s, stderr = %s WHERE attempt_id = %s AND state = 'ended'",
             [
                 True, digest, report.exit_code, report.signal, report.duration_ms,
-                report.cpu_seconds, report.max_rss_bytes, report.stdout.total_bytes, report.stderr.total_bytes,
+                report.cpu_seconds, report.max_rss_bytes, report.spawn_seconds,
+                report.stdout.total_bytes, report.stderr.total_bytes,
                 report.stdout.is_truncated, report.stderr.is_truncated, stdout.data, stderr.data, key.attempt_id,
             ],
         )  # fmt: skip
@@ -224,6 +241,7 @@ class RecordGroup:
             f" {ended}",
             [self.now_text, *values],
         ):
+            self.measuring.ended.append("cancelled")
             details["failure_reason"] = FailureReason.CANCELLED.value
             self.audit.append(AuditEvent("task_finished", "engine", worker_id, key.task_id, details))
 
@@ -232,13 +250,15 @@ class RecordGroup:
         return self._execute(
             "UPDATE results SET state = 'ended', outcome = %s, failure_reason = %s, detail = %s,"
             " started_at = COALESCE(started_at, %s), completed_at = %s, exit_code = %s, signal = %s,"
-            " duration_ms = %s, cpu_seconds = %s, max_rss_bytes = %s, sandbox_level = %s, sandbox_backend = %s,"
+            " duration_ms = %s, cpu_seconds = %s, max_rss_bytes = %s, spawn_seconds = %s, sandbox_level = %s,"
+            " sandbox_backend = %s,"
             " limits = %s, stdout_bytes = %s, stderr_bytes = %s, stdout_truncated = %s, stderr_truncated = %s,"
             " stdout = %s, stderr = %s, outcome_sha256 = %s WHERE attempt_id = %s AND state <> 'ended'",
             [
                 outcome, report.failure_reason.value if report.failure_reason else None, report.detail,
                 self.now_text, self.now_text, report.exit_code, report.signal,
-                report.duration_ms, report.cpu_seconds, report.max_rss_bytes, report.sandbox.value, report.backend,
+                report.duration_ms, report.cpu_seconds, report.max_rss_bytes, report.spawn_seconds,
+                report.sandbox.value, report.backend,
                 json.dumps(report.limits), report.stdout.total_bytes, report.stderr.total_bytes,
                 report.stdout.is_truncated, report.stderr.is_truncated,
                 stdout, stderr, outcome_digest(report, ended.stdout, ended.stderr), ended.key.attempt_id,

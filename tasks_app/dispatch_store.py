@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -31,9 +32,10 @@ from dispatcher.ports import (
 )
 from octaskly_wire.messages import InputFile, Limits
 from octaskly_wire.vocabulary import Admission, RefusalCode, SandboxLevel
-from tasks_app import worker_records
+from tasks_app import signals, worker_records
 from tasks_app.dispatch_records import RecordGroup, db_time
 from tasks_app.feed import feed
+from tasks_app.measured import Measured
 from tasks_app.models import Task
 from tasks_app.staged_inputs import fail_expired, read_inputs
 from workers_app import services
@@ -81,9 +83,11 @@ class DispatchStore:
 
     def commit(self, records: Sequence[Any]) -> frozenset[AttemptKey]:
         """Write all records in one transaction and return the attempts whose record was refused."""
-        refused: frozenset[AttemptKey] = _retryable(lambda: self._commit(records))
+        refused, measured = _retryable(lambda: self._commit(records))
         feed.tell(item.key.task_id for item in records if hasattr(item, "key"))
-        return refused
+        # Robust: the records are on disk, whatever becomes of measuring.
+        signals.records_committed.send_robust(DispatchStore, measured=measured)
+        return frozenset(refused)
 
     def fetch_ready(self, classes: Iterable[TaskClass], limit: int) -> list[ReadyTask]:
         """Return the head of the queue of each class."""
@@ -159,13 +163,14 @@ class DispatchStore:
 
     # --- writing -----------------------------------------------------------------------------------
 
-    def _commit(self, records: Sequence[Any]) -> frozenset[AttemptKey]:
+    def _commit(self, records: Sequence[Any]) -> tuple[set[AttemptKey], Measured]:
+        began_at = time.perf_counter()
         group = RecordGroup(utc_now(), self._blobs)
         with transaction.atomic():
             for item in records:
                 group.write(item)
             record(*group.audit, at=group.now)
-        return frozenset(group.refused)
+        return group.refused, group.measuring.frozen(time.perf_counter() - began_at, len(records))
 
 
 def _fetch(query: str, task_class: TaskClass, parameters: Sequence[int]) -> list[ReadyTask]:
@@ -220,5 +225,5 @@ def _retryable(function: Any) -> Any:
         connection.close()
         raise StoreUnavailable(str(error)) from error
     except DatabaseError:
-        logger.exception("The database refused a statement")
+        logger.exception("The database refused a statement", extra={"event": "database_failed"})
         raise

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
+from django.urls import reverse
 
 from octaskly_wire.vocabulary import FailureReason, SandboxLevel
 
@@ -53,7 +54,9 @@ class Task(models.Model):
     command = models.TextField()
     name = models.CharField(max_length=255, blank=True, default="")
     status = models.CharField(max_length=10, choices=TaskStatus.choices, default=TaskStatus.QUEUED)
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="tasks")
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="tasks", db_index=False
+    )
     priority = models.SmallIntegerField(default=0)
     timeout_s = models.PositiveIntegerField(default=3600, help_text="seconds")
     max_retries = models.PositiveSmallIntegerField(default=0)
@@ -112,11 +115,17 @@ class Task(models.Model):
             models.Index("worker_id", "id", condition=models.Q(assigned_at__isnull=False), name="tasks_live"),
             models.Index("status", "id", name="tasks_status"),
             models.Index("owner", "status", "id", name="tasks_owner"),
+            # A user's own list, newest first: by any other index SQLite would sort all of it for each page.
+            models.Index("owner", "id", name="tasks_owner_newest"),
             models.Index("priority", "id", name="tasks_priority"),
         ]
 
     def __str__(self) -> str:
         return self.name or self.id
+
+    def get_absolute_url(self) -> str:
+        """Return the address of the task's page."""
+        return reverse("task-page", args=[self.id])
 
     def note_limits(self) -> None:
         """Copy what the limits ask for to where the queue is searched; call when they are set."""
@@ -144,6 +153,9 @@ class Result(models.Model):
     completed_at = models.DateTimeField(null=True, blank=True)
     cpu_seconds = models.FloatField(null=True, blank=True)
     max_rss_bytes = models.BigIntegerField(null=True, blank=True)
+    spawn_seconds = models.FloatField(
+        null=True, blank=True, help_text="from asking the sandbox for the command to its start"
+    )
     sandbox_level = models.CharField(max_length=12, blank=True, default="")
     sandbox_backend = models.CharField(max_length=64, blank=True, default="")
     limits = models.JSONField(default=dict, blank=True, help_text="limit -> kernel or polled")

@@ -9,3 +9,9 @@ tasks_submitted = Signal()
 
 cancel_requested = Signal()
 """A live attempt is to be killed. Arguments: task_id (str)."""
+
+waiting_ended = Signal()
+"""Tasks ended that no worker had in hand. Arguments: status (str), count (int)."""
+
+records_committed = Signal()
+"""The engine's records are on disk; sent on its writer's thread. Arguments: measured (tasks_app.measured.Measured)."""

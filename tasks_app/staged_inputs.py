@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from django.db import transaction
@@ -11,6 +12,7 @@ from django.db import transaction
 from audit_app.trail import AuditEvent, record
 from octaskly_wire.messages import InputFile
 from octaskly_wire.vocabulary import FailureReason
+from tasks_app import signals
 from tasks_app.models import Task, TaskInput, TaskStatus
 
 TASKS_IN_A_QUERY: Final = 500
@@ -45,3 +47,4 @@ def fail_expired(expired: Mapping[str, str], now: datetime) -> None:
             if waiting.update(status=TaskStatus.FAILED, failure_reason=reason, completed_at=now):
                 details = {"failure_reason": reason, "detail": f"the content of the input {name!r} is gone"}
                 record(AuditEvent("task_finished", "engine", task_id=task_id, details=details), at=now)
+                transaction.on_commit(partial(signals.waiting_ended.send, sender=Task, status="failed", count=1))

@@ -18,6 +18,7 @@ from dispatcher.ports import (
 )
 from octaskly_wire.messages import Register
 from octaskly_wire.vocabulary import Admission
+from tasks_app.measured import Measuring
 from workers_app.models import Worker
 
 EngineRecord = (
@@ -42,8 +43,8 @@ def _caps(registration: Register) -> dict[str, int]:
     return {name: cap for name, cap in caps.items() if cap is not None}
 
 
-def write(item: EngineRecord, now: datetime) -> list[AuditEvent]:
-    """Write one record and return what the audit should say of it."""
+def write(item: EngineRecord, now: datetime, measuring: Measuring) -> list[AuditEvent]:
+    """Write one record, note what it measured, and return what the audit should say of it."""
     match item:
         case WorkerConnected():
             registration = item.registration
@@ -71,6 +72,8 @@ def write(item: EngineRecord, now: datetime) -> list[AuditEvent]:
             return [AuditEvent("worker_connected", "engine", item.worker_id, "", details)]
         case WorkerSeen():
             Worker.objects.filter(id=item.worker_id).update(last_seen_at=now, vitals=msgspec.to_builtins(item.vitals))
+            if item.vitals.round_trip_seconds is not None:
+                measuring.round_trip_seconds.append(item.vitals.round_trip_seconds)
             return []
         case WorkerDrainStarted():
             Worker.objects.filter(id=item.worker_id).update(has_begun_drain=True)

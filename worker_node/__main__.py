@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.closing(StateFolder(config.state_dir)) as folder:
             return asyncio.run(node.run(config, folder, INHERITED))
     except (StateFolderError, CannotJoin) as error:
-        logger.error("%s", error)  # noqa: TRY400 - the text says it all
+        logger.error("%s", error, extra={"event": "worker_failed"})  # noqa: TRY400 - the text says it all
         return 1
 
 

@@ -20,6 +20,9 @@ LEVELS: Final = {
 QUIET: Final = {"asyncio": logging.WARNING, "zeroconf": logging.WARNING}
 """Libraries whose own talk nobody asked for; a per-module override brings it back."""
 
+_OF_EVERY_RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+"""What a record has without anybody's `extra`."""
+
 _LEVEL_NAMES: Final = {number: name for name, number in LEVELS.items()} | {logging.CRITICAL: "error"}
 
 
@@ -67,6 +70,13 @@ def escaped(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def of_attempt(event: str, attempt_id: str, **more: object) -> dict[str, object]:
+    """Return the `extra` of an event that concerns an attempt: its name, the attempt's ids, and more."""
+    task_id, _, number = attempt_id.rpartition(".")
+    attempt = int(number) if number.isdecimal() else None
+    return {"event": event, "attempt_id": attempt_id, "task_id": task_id, "attempt": attempt, **more}
+
+
 def _message_of(record: logging.LogRecord, formatter: logging.Formatter) -> str:
     text = record.getMessage()
     if record.exc_info:
@@ -87,15 +97,23 @@ class TerminalFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object an event."""
+    """One JSON object an event; what was given as `extra` stands in it under its own names."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        event = {
+        event: dict[str, object] = {
             "time": moment.replace("+00:00", "Z"),
             "level": _LEVEL_NAMES.get(record.levelno, record.levelname.lower()),
             "module": record.name,
             "message": _message_of(record, self),
         }
-        return json.dumps(event)  # ASCII only: every control and bidi character is escaped
+        for name, value in vars(record).items():
+            if name not in _OF_EVERY_RECORD:
+                event.setdefault(name, value)  # never in the place of what stands there already
+        return json.dumps(event, default=_plain)  # ASCII only: every control and bidi character is escaped
+
+
+def _plain(value: object) -> object:
+    """Return what JSON has for a value that it has no form of."""
+    return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)

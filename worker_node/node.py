@@ -48,6 +48,7 @@ from worker_node.core.effects import (
 )
 from worker_node.core.outcome import Outcome
 from worker_node.core.state import WorkerState
+from worker_node.logs import of_attempt
 from worker_node.sandbox.host import Host
 from worker_node.sandbox.portable import PortableHost
 from worker_node.sandbox.probe import LevelReport, prove_levels
@@ -138,7 +139,7 @@ class Node:
                 if task.done():
                     task.result()  # only a defect ends it
             if self._must_leave.is_set():
-                logger.error("%s", self._why_leave)
+                logger.error("%s", self._why_leave, extra={"event": "worker_left", "detail": self._why_leave})
                 return 1
             return await self._drain()
         finally:
@@ -160,15 +161,16 @@ class Node:
     # --- draining ----------------------------------------------------------------------------------
 
     async def _drain(self) -> int:
-        running = len(self._state.running)
-        logger.info("Draining: %d commands run, a second signal kills them", running)
+        running, extra = len(self._state.running), {"event": "worker_draining"}
+        logger.info("Draining: %d commands run, a second signal kills them", running, extra=extra)
         self._perform(reactor.on_stop(self._state))
         if not await self._quiet_within(self._config.drain_timeout_s) and not self._kill_asked.is_set():
-            logger.warning("%d commands did not finish in time and are killed", len(self._state.running))
+            running, extra = len(self._state.running), {"event": "commands_killed"}
+            logger.warning("%d commands did not finish in time and are killed", running, extra=extra)
             self._perform(reactor.on_drain_timeout(self._state))
             await self._quiet_within(LAST_WORDS_S)
         if self._kill_asked.is_set():
-            logger.warning("Stopped at once")
+            logger.warning("Stopped at once", extra={"event": "worker_stopped"})
             return 1
         if self._link:
             with contextlib.suppress(TimeoutError):
@@ -176,11 +178,11 @@ class Node:
                     await self._link.flush()
         lost = await self._keeper.leave_the_rest_on_disk(LAST_WORDS_S)
         if lost:
-            logger.error("%d outcomes could be neither delivered nor spooled", lost)
+            logger.error("%d outcomes could be neither delivered nor spooled", lost, extra={"event": "outcomes_lost"})
             return 1
         if self._state.finished:
             logger.warning("%d outcomes wait in the spool for the next start", len(self._state.finished))
-        logger.info("Drained")
+        logger.info("Drained", extra={"event": "worker_stopped"})
         return 0
 
     async def _quiet_within(self, seconds: float) -> bool:
@@ -215,17 +217,18 @@ class Node:
                 connection, welcome = await self._joiner.join()
             except DispatcherRefused as error:
                 self._perform(reactor.on_refused(error.refusal))
-                logger.warning("The dispatcher refused the connection: %s", error)
+                logger.warning("The dispatcher refused the connection: %s", error, extra={"event": "link_refused"})
             except CannotJoin as error:
                 self._leave(str(error))
             except (OSError, WireError, TimeoutError) as error:
                 # One line a failure would fill the log of a worker whose dispatcher is away for a night.
                 level = logging.WARNING if failures in {0, 5} else logging.DEBUG
-                logger.log(level, "No connection: %s", str(error) or "no answer in time")
+                detail = str(error) or "no answer in time"
+                logger.log(level, "No connection: %s", detail, extra={"event": "link_failed"})
             else:
                 failures = 0
                 reason = await self._serve(connection, welcome)
-                logger.warning("The link ended: %s", reason)
+                logger.warning("The link ended: %s", reason, extra={"event": "link_ended", "detail": reason})
             delay_s = reconnect_delay_s(failures, random.random())  # noqa: S311 - spreads load, keeps no secret
             failures += 1
             await asyncio.sleep(delay_s)
@@ -236,7 +239,7 @@ class Node:
         self._link = link
         self._runner.live.attach(link.send_bulk)
         self._transfers.use(self._joiner.endpoint(connection))
-        logger.info("Connected as %s (%s)", self._config.name, welcome.admission)
+        logger.info("Connected as %s (%s)", self._config.name, welcome.admission, extra={"event": "link_connected"})
         if welcome.admission is Admission.PENDING:
             logger.info("This worker waits for an admin's approval")
         self._perform(reactor.on_link_up(self._state, welcome, self._loop.time()))
@@ -273,12 +276,15 @@ class Node:
             case AcknowledgeOutcome():
                 effects = reactor.on_acknowledged(state, message.attempt_id)
             case OutcomeRefused():
-                logger.error("The outcome of attempt %s was refused: %s", message.attempt_id, message.detail)
+                extra = of_attempt("outcome_refused", message.attempt_id, detail=message.detail)
+                logger.error(
+                    "The outcome of attempt %s was refused: %s", message.attempt_id, message.detail, extra=extra
+                )
                 effects = reactor.on_outcome_refused(state, message)
             case HeartbeatAck():
-                effects = reactor.on_heartbeat_acknowledged(state, self._loop.time())
+                effects = reactor.on_heartbeat_acknowledged(state, message.sequence, self._loop.time())
             case AdmissionChanged():
-                logger.info("Admission: %s %s", message.admission, message.detail)
+                logger.info("Admission: %s %s", message.admission, message.detail, extra={"event": "admission_changed"})
                 effects = reactor.on_admission_changed(state, message)
             case Drain():
                 effects = reactor.on_drain(state)
@@ -297,17 +303,14 @@ class Node:
 
     def _on_finished(self, attempt_id: str, outcome: Outcome) -> None:
         report = outcome.report
-        logger.debug(
-            "Attempt %s ended: %s, exit code %s, %d ms",
-            attempt_id,
-            report.failure_reason or "completed",
-            report.exit_code,
-            report.duration_ms,
-        )
+        reason = report.failure_reason or "completed"
+        extra = of_attempt("attempt_ended", attempt_id, reason=reason, duration_ms=report.duration_ms)
+        logger.debug("Attempt %s ended: %s, exit code %s", attempt_id, reason, report.exit_code, extra=extra)
         self._perform(reactor.on_process_exited(self._state, attempt_id, outcome, self._loop.time()))
 
     def _on_refused(self, attempt_id: str, reason: RejectionReason, detail: str) -> None:
-        logger.warning("Attempt %s could not be started (%s): %s", attempt_id, reason, detail)
+        extra = of_attempt("attempt_rejected", attempt_id, reason=reason, detail=detail)
+        logger.warning("Attempt %s could not be started (%s): %s", attempt_id, reason, detail, extra=extra)
         if reason is RejectionReason.SANDBOX_UNAVAILABLE:
             self._levels.doubt()
         self._perform(reactor.on_process_refused(self._state, attempt_id, reason, detail))

@@ -114,10 +114,32 @@ class Gatekeeper:
             )
         )
         if answer.refusal is not None:
-            logger.warning("Refused to enrol %s from %s: %s", request.name, link.address, answer.detail)
+            logger.warning(
+                "Refused to enrol %s from %s: %s",
+                request.name,
+                link.address,
+                answer.detail,
+                extra={
+                    "event": "enrolment_refused",
+                    "worker_name": request.name,
+                    "address": link.address,
+                    "detail": answer.detail,
+                },
+            )
             link.send(Refused(code=answer.refusal, detail=answer.detail, is_final=True))
             raise Turned(answer.detail)
-        logger.info("Enrolled worker %s (%s) from %s", request.name, answer.worker_id, link.address)
+        logger.info(
+            "Enrolled worker %s (%s) from %s",
+            request.name,
+            answer.worker_id,
+            link.address,
+            extra={
+                "event": "worker_enrolled",
+                "worker_id": answer.worker_id,
+                "worker_name": request.name,
+                "address": link.address,
+            },
+        )
         link.send(
             Enrolled(
                 worker_id=answer.worker_id,
@@ -193,7 +215,20 @@ class Gatekeeper:
             raise BadProof("the key is not the one on the whitelist")
 
     async def _refuse(self, link: WorkerLink, worker_id: str, code: RefusalCode, detail: str) -> None:
-        logger.warning("Refused %s from %s: %s (%s)", worker_id or "a peer", link.address, detail, code.value)
+        logger.warning(
+            "Refused %s from %s: %s (%s)",
+            worker_id or "a peer",
+            link.address,
+            detail,
+            code.value,
+            extra={
+                "event": "worker_refused",
+                "claimed_worker_id": worker_id,
+                "address": link.address,
+                "code": code.value,
+                "detail": detail,
+            },
+        )
         # An unproven peer chose this id: it goes into the audit as a claim, cut to the column's size.
         await self._writer.submit([WorkerRefused(worker_id[:36], link.address, code, detail)])
         link.send(Refused(code=code, detail=detail, is_final=True))

@@ -123,7 +123,11 @@ class WorkerLink:
         if self._is_closing:
             return
         if len(self._outgoing) >= MAX_OUTBOX_MESSAGES:
-            logger.warning("Worker %s does not read its messages, closing its link", self.worker_id)
+            logger.warning(
+                "Worker %s does not read its messages, closing its link",
+                self.worker_id,
+                extra={"event": "worker_not_reading", "worker_id": self.worker_id, "address": self.address},
+            )
             self.abort()
             return
         self._outgoing.append(message)

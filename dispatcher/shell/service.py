@@ -107,7 +107,11 @@ class DispatcherService:
         """Recover, then work until cancelled. Raises when the store fails for good."""
         recovered = await self._writer.call(self._store.recover)
         if recovered:
-            logger.info("Waiting for the workers of %d attempts that were live at the last stop", len(recovered))
+            logger.info(
+                "Waiting for the workers of %d attempts that were live at the last stop",
+                len(recovered),
+                extra={"event": "attempts_recovered", "attempts": len(recovered)},
+            )
         self._perform(self._reactor.on_recovered(recovered, self._loop.time()))
         async with asyncio.TaskGroup() as group:
             group.create_task(self._carry_out())
@@ -215,7 +219,9 @@ class DispatcherService:
             self.transfers.close_of(worker_id)
         link.keep_kernel_short()
         self._links[worker_id] = link
-        logger.info("Worker %s (%s) connected from %s", registration.name, worker_id, link.address)
+        ids = {"worker_id": worker_id, "worker_name": registration.name, "address": link.address}
+        extra = {"event": "worker_connected", **ids}
+        logger.info("Worker %s (%s) connected from %s", registration.name, worker_id, link.address, extra=extra)
         self._perform(self._reactor.on_worker_joined(joined, self._loop.time()))
         self._wishes_wanted.set()  # The whitelist may have changed between AUTH and this moment.
         detail = "the link ended"
@@ -236,7 +242,8 @@ class DispatcherService:
                 self._submit([WorkerDisconnected(worker_id, detail)])
             self._output_reader.on_link_lost(link.link_id)
             self._perform(self._reactor.on_link_lost(worker_id, link.link_id))
-            logger.info("Worker %s (%s) disconnected: %s", registration.name, worker_id, detail)
+            extra = {"event": "worker_disconnected", "detail": detail, **ids}
+            logger.info("Worker %s (%s) disconnected: %s", registration.name, worker_id, detail, extra=extra)
 
     def _on_message(self, link: WorkerLink, message: FromWorker) -> None:
         now = self._loop.time()
@@ -271,7 +278,8 @@ class DispatcherService:
             case WorkResumed():
                 self._pause(worker_id, "")
             case _:  # The session lets nothing else through in this phase.
-                logger.warning("Worker %s sent a stray %s", worker_id, type(message).__name__)
+                extra = {"event": "message_unexpected", "worker_id": worker_id}
+                logger.warning("Worker %s sent a stray %s", worker_id, type(message).__name__, extra=extra)
 
     def _pause(self, worker_id: str, detail: str) -> None:
         self._submit([WorkerPaused(worker_id, detail)])
@@ -345,7 +353,8 @@ class DispatcherService:
             elif isinstance(effect, RecordSuperseded) and effect.key in refused:
                 self._perform(self._reactor.on_outcome_refused(effect.worker_id, effect.key))
             elif isinstance(effect, SuspendWorker):
-                logger.warning("Suspended worker %s: %s", effect.worker_id, effect.reason)
+                extra = {"event": "worker_suspended", "worker_id": effect.worker_id, "detail": effect.reason}
+                logger.warning("Suspended worker %s: %s", effect.worker_id, effect.reason, extra=extra)
                 self._wishes_wanted.set()  # The whitelist is what the engine acts on.
 
     async def _fetch(self, wanted: FetchReady | FetchFitting) -> None:

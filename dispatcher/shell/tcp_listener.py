@@ -80,16 +80,31 @@ class TcpListener:
         except Turned:
             pass
         except TimeoutError:
-            logger.info("Dropped %s: the handshake took longer than %g s", link.address, HANDSHAKE_TIMEOUT_S)
+            logger.info(
+                "Dropped %s: the handshake took longer than %g s",
+                link.address,
+                HANDSHAKE_TIMEOUT_S,
+                extra={"event": "handshake_timed_out", "address": link.address},
+            )
         except LinkLost as error:
             logger.debug("Link %d of %s ended: %s", link.link_id, link.address, error)
         except WireError as error:
-            logger.warning("Dropped %s: %s: %s", link.address, type(error).__name__, error)
+            logger.warning(
+                "Dropped %s: %s: %s",
+                link.address,
+                type(error).__name__,
+                error,
+                extra={"event": "connection_dropped", "address": link.address, "detail": str(error)},
+            )
         except asyncio.CancelledError:
             link.abort()
             raise
         except Exception:
-            logger.exception("The connection from %s failed", link.address)
+            logger.exception(
+                "The connection from %s failed",
+                link.address,
+                extra={"event": "connection_failed", "address": link.address},
+            )
         finally:
             link.close()
             try:

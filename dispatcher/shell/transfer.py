@@ -65,7 +65,12 @@ class TransferServer:
         """Answer a worker's requests until its link ends; raises Turned, LinkLost and other WireErrors."""
         hello = proven.hello
         if objection := self._roster.objection_to_link(hello.worker_id, hello.boot_id):
-            logger.warning("Refused a link for transfers to %s: %s", hello.worker_id, objection)
+            logger.warning(
+                "Refused a link for transfers to %s: %s",
+                hello.worker_id,
+                objection,
+                extra={"event": "transfer_refused", "worker_id": hello.worker_id, "detail": objection},
+            )
             link.send(Refused(code=RefusalCode.UNAVAILABLE, detail=objection, is_final=False))
             raise Turned(objection)
         link.worker_id = hello.worker_id

@@ -110,18 +110,22 @@ class StoreWriter:
             except StoreUnavailable as error:
                 if self.is_healthy:
                     # The message says it all, and it is the disk's fault: no traceback.
-                    logger.error("The database cannot be written, waiting for it: %s", error)  # noqa: TRY400
+                    logger.error(  # noqa: TRY400
+                        "The database cannot be written, waiting for it: %s",
+                        error,
+                        extra={"event": "database_unavailable", "detail": str(error)},
+                    )
                 self.is_healthy = False
                 if self._stopping.wait(RETRY_S):
                     self._resolve(futures, None, error)
                     return
             except Exception as error:
-                logger.exception("The store failed")
+                logger.exception("The store failed", extra={"event": "database_failed"})
                 self._resolve(futures, None, error)
                 return
             else:
                 if not self.is_healthy:
-                    logger.warning("The database can be written again")
+                    logger.warning("The database can be written again", extra={"event": "database_available"})
                 self.is_healthy = True
                 self._resolve(futures, result, None)
                 return

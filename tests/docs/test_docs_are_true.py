@@ -21,6 +21,7 @@ PACKAGES = (
     "accounts_app",
     "audit_app",
     "dispatcher",
+    "metrics_app",
     "octaskly",
     "octaskly_site",
     "octaskly_wire",

@@ -225,7 +225,7 @@ class SimWorker(Process):
             case OutcomeRefused():
                 effects = reactor.on_outcome_refused(state, message)
             case HeartbeatAck():
-                effects = reactor.on_heartbeat_acknowledged(state, self.clock)
+                effects = reactor.on_heartbeat_acknowledged(state, message.sequence, self.clock)
             case AdmissionChanged():
                 effects = reactor.on_admission_changed(state, message)
             case Drain():

@@ -16,7 +16,12 @@ from octaskly_wire.vocabulary import (
 
 _NONCE = bytes(range(32))
 _VITALS = m.Vitals(
-    cpu_percent=12.5, memory_total_bytes=8 << 30, memory_available_bytes=5 << 30, disk_free_bytes=1 << 40, load_1m=0.75
+    cpu_percent=12.5,
+    memory_total_bytes=8 << 30,
+    memory_available_bytes=5 << 30,
+    disk_free_bytes=1 << 40,
+    load_1m=0.75,
+    round_trip_seconds=0.002,
 )
 _DIGEST = "5e" * 32
 _REPORT = m.OutcomeReport(
@@ -28,6 +33,7 @@ _REPORT = m.OutcomeReport(
     signal=9,
     cpu_seconds=0.25,
     max_rss_bytes=1 << 20,
+    spawn_seconds=0.004,
     limits={"memory": Enforcement.KERNEL, "disk": Enforcement.POLLED},
     detail="killed",
     stdout=m.CapturedOutput(total_bytes=6, kept_bytes=6, data=b"caf\xc3\xa9\xff"),

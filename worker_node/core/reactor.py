@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from octaskly_wire.messages import (
     AdmissionChanged,
     AssignAttempt,
@@ -121,6 +123,9 @@ def on_link_up(state: WorkerState, welcome: Welcome, now: float) -> list[Effect]
     state.admission = welcome.admission
     state.heartbeat_interval_s = welcome.heartbeat_interval_s
     state.heard_at = now
+    # What the last link left unanswered, or how fast it was, says nothing of this one.
+    state.unanswered.clear()
+    state.round_trip_s = None
     # The dispatcher's wish to drain is told anew on each link; our own is not taken back.
     state.is_draining = False
     offer = state.offer
@@ -164,13 +169,20 @@ def on_heartbeat_due(state: WorkerState, vitals: Vitals, now: float) -> list[Eff
     if silence_s > MISSED_ACKS * state.heartbeat_interval_s:
         return [CloseLink(f"no answer to heartbeats for {silence_s:.0f} s")]
     state.heartbeat_sequence += 1
+    state.unanswered[state.heartbeat_sequence] = now
+    vitals = msgspec.structs.replace(vitals, round_trip_seconds=state.round_trip_s)
+    state.round_trip_s = None
     held = [attempt.attempt_id for attempt in state.held()]
     return [Send(Heartbeat(state.heartbeat_sequence, vitals, held))]
 
 
-def on_heartbeat_acknowledged(state: WorkerState, now: float) -> list[Effect]:
-    """Note that the dispatcher lives."""
+def on_heartbeat_acknowledged(state: WorkerState, sequence: int, now: float) -> list[Effect]:
+    """Note that the dispatcher lives, and how long its answer took."""
     state.heard_at = now
+    if (sent_at := state.unanswered.pop(sequence, None)) is not None:
+        state.round_trip_s = max(now - sent_at, 0.0)
+    # Answers come in order: one that is older still and has none will get none.
+    state.unanswered = {later: at for later, at in state.unanswered.items() if later > sequence}
     return []
 
 

@@ -106,6 +106,10 @@ class WorkerState:
     """Why nothing new is taken for now: the disk is short, or an outcome could not be spooled."""
     admission: Admission = Admission.PENDING
     heartbeat_sequence: int = 0
+    unanswered: dict[int, float] = field(default_factory=dict)
+    """When each heartbeat was sent that this link's other end has not answered; few, since a silent link is closed."""
+    round_trip_s: float | None = None
+    """Of the last answered heartbeat, until the next one tells it."""
     heard_at: float = 0.0
     """When the dispatcher last proved to be alive."""
     heartbeat_interval_s: float = 0.0

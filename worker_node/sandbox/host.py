@@ -90,11 +90,14 @@ _BY_CAUSE: Final = {
 }
 
 
-def report_of(plan: SandboxPlan, end: CommandEnd, *, filled_a_file: bool) -> OutcomeReport:
+def report_of(
+    plan: SandboxPlan, end: CommandEnd, *, filled_a_file: bool, spawn_seconds: float | None = None
+) -> OutcomeReport:
     """Turn an end into the report of the attempt.
 
-    `filled_a_file` says that the workspace holds a file of the allowed size: the proof that an exit code of
-    128 + SIGXFSZ, which any command may choose, stands for the limit.
+    `spawn_seconds` is how long the command took to begin, None when it never did. `filled_a_file` says that the
+    workspace holds a file of the allowed size: the proof that an exit code of 128 + SIGXFSZ, which any command may
+    choose, stands for the limit.
     """
     reason = _BY_CAUSE.get(end.cause) or _reason_of_exit(plan, end, filled_a_file=filled_a_file)
     ended_by_itself = end.cause is EndCause.EXITED
@@ -107,6 +110,7 @@ def report_of(plan: SandboxPlan, end: CommandEnd, *, filled_a_file: bool) -> Out
         backend=plan.backend,
         cpu_seconds=end.cpu_seconds,
         max_rss_bytes=end.max_rss_bytes,
+        spawn_seconds=spawn_seconds,
         limits=dict(plan.enforcement),
         detail=end.detail[:4096],
     )

@@ -118,7 +118,7 @@ class SpawnerHost:
         return spawner
 
     def _on_spawner_died(self) -> None:
-        logger.error("The sandbox spawner died; its commands are being killed")
+        logger.error("The sandbox spawner died; its commands are being killed", extra={"event": "spawner_died"})
         self._loop.remove_reader(self._spawner.requests)
         # One that dies at birth would be replaced in a busy circle; then the next launch tries again.
         if self._loop.time() - self._spawner_made_at > QUICK_DEATH_S:

@@ -15,6 +15,7 @@ from typing import BinaryIO, Final
 from octaskly_wire.errors import WireError
 from octaskly_wire.messages import OutputFile
 from worker_node.core.backoff import reconnect_delay_s
+from worker_node.logs import of_attempt
 from worker_node.shell.outgoing import Outgoing
 from worker_node.shell.proving import DispatcherRefused
 from worker_node.shell.stoppable import Stop, on_thread
@@ -73,9 +74,15 @@ class ContentSender:
                 await self._store_one(attempt_id, content)
         except (Refused, _Lost) as error:
             reason = f"the outputs could not be stored: {error}"
-            logger.warning("Attempt %s: %s", attempt_id, reason)
+            logger.warning(
+                "Attempt %s: %s", attempt_id, reason, extra=of_attempt("outputs_refused", attempt_id, detail=reason)
+            )
         except Exception as error:
-            logger.exception("The outputs of attempt %s could not be sent", attempt_id)
+            logger.exception(
+                "The outputs of attempt %s could not be sent",
+                attempt_id,
+                extra=of_attempt("outputs_failed", attempt_id),
+            )
             reason = f"the outputs could not be sent: {error}"
         # Before the word, which may order the same attempt anew.
         del self._tasks[attempt_id]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import msgspec
 from octaskly_wire.messages import AssignAttempt, OutcomeReport
 from octaskly_wire.vocabulary import FailureReason, OutputStream, RejectionReason
 from worker_node.core.outcome import KeptOutput, Outcome, never_ran
+from worker_node.logs import of_attempt
 from worker_node.sandbox.collecting import CannotCollect
 from worker_node.sandbox.host import SHELL_SIGNAL_BASE, SIGXFSZ, CommandEnd, Host, report_of
 from worker_node.sandbox.policy import SandboxPlan
@@ -76,6 +78,9 @@ class Execution:
         self._moving: asyncio.Future[Any] | None = None
         """The files of this attempt on their way; None while the command has it."""
         self._why_stopped: FailureReason | None = None
+        self._asked_at = 0.0
+        self._spawn_seconds: float | None = None
+        """From asking the host for the command to its start."""
         parts.live.begin(plan.attempt_id, self._captures)
 
     def begin(self) -> None:
@@ -84,7 +89,7 @@ class Execution:
             staging = self._move(self._parts.files.stage(self._assignment, self._folder))
             self._parts.spawn(self._launch_after(staging))
         else:
-            self._parts.host.launch(self._plan, self)
+            self._launch()
 
     def stop(self, *, at_once: bool) -> None:
         """End it, whatever it is at."""
@@ -98,6 +103,7 @@ class Execution:
 
     def started(self) -> None:
         """Hear that the command runs."""
+        self._spawn_seconds = time.monotonic() - self._asked_at
         self._parts.listener.started(self._plan.attempt_id)
 
     def wrote(self, stream: OutputStream, data: bytes) -> None:
@@ -124,10 +130,18 @@ class Execution:
             reason = self._why_stopped or FailureReason.CANCELLED
             await self._end_unrun(reason, "stopped while its inputs were on their way")
         except Exception as error:
-            logger.exception("The inputs of attempt %s could not be staged", self._plan.attempt_id)
+            logger.exception(
+                "The inputs of attempt %s could not be staged",
+                self._plan.attempt_id,
+                extra=of_attempt("staging_failed", self._plan.attempt_id),
+            )
             await self._end_unrun(FailureReason.STAGING, f"the worker failed: {error}")
         else:
-            self._parts.host.launch(self._plan, self)
+            self._launch()
+
+    def _launch(self) -> None:
+        self._asked_at = time.monotonic()
+        self._parts.host.launch(self._plan, self)
 
     async def _end_unrun(self, reason: FailureReason, detail: str) -> None:
         await self._clear_away()
@@ -142,7 +156,8 @@ class Execution:
 
     async def _finish(self, end: CommandEnd) -> None:
         try:
-            report = report_of(self._plan, end, filled_a_file=await self._has_filled_a_file(end))
+            filled_a_file = await self._has_filled_a_file(end)
+            report = report_of(self._plan, end, filled_a_file=filled_a_file, spawn_seconds=self._spawn_seconds)
             if self._assignment.outputs and report.failure_reason not in _NOTHING_TO_COLLECT:
                 report = await self._with_outputs(report, end.tmp_fd)
         finally:
@@ -185,7 +200,11 @@ class Execution:
             changes = {"failure_reason": self._why_stopped, "detail": "stopped while its outputs were collected"}
             return msgspec.structs.replace(report, **changes)
         except Exception as error:
-            logger.exception("The outputs of attempt %s could not be collected", self._plan.attempt_id)
+            logger.exception(
+                "The outputs of attempt %s could not be collected",
+                self._plan.attempt_id,
+                extra=of_attempt("collecting_failed", self._plan.attempt_id),
+            )
             files.drop_outputs(self._plan.attempt_id)
             return _failed(report, FailureReason.STAGING, f"the worker failed: {error}")
         report = msgspec.structs.replace(report, outputs=collected.files)
@@ -221,7 +240,12 @@ class Execution:
             if not workspaces.remove_if_empty(self._folder):
                 await asyncio.to_thread(workspaces.wipe, self._folder)
         except OSError as error:
-            logger.warning("The folder of attempt %s could not be wiped: %s", attempt_id, error)
+            logger.warning(
+                "The folder of attempt %s could not be wiped: %s",
+                attempt_id,
+                error,
+                extra=of_attempt("wiping_failed", attempt_id, detail=str(error)),
+            )
         self._parts.live.forget(attempt_id)
         self._parts.files.release(attempt_id)
 

@@ -103,7 +103,12 @@ class Joiner:
             raise CannotJoin("enrolled at another cluster than the token's")
         self._folder.save_identity(identity)
         self._identity = identity
-        logger.info("Enrolled in cluster %s as worker %s", identity.cluster_id, identity.worker_id)
+        logger.info(
+            "Enrolled in cluster %s as worker %s",
+            identity.cluster_id,
+            identity.worker_id,
+            extra={"event": "worker_enrolled", "worker_id": identity.worker_id, "cluster_id": identity.cluster_id},
+        )
         if admission is Admission.PENDING:
             logger.info("An admin must approve this worker before it gets tasks")
         return identity

@@ -64,9 +64,18 @@ class LevelKeeper:
             return
         for report in self.reports:
             if report.level in before and not report.is_proven:
-                logger.error("Sandbox level %s cannot be proven any more: %s", report.level, report.why_not)
+                logger.error(
+                    "Sandbox level %s cannot be proven any more: %s",
+                    report.level,
+                    report.why_not,
+                    extra={"event": "level_lost", "sandbox": report.level, "detail": report.why_not},
+                )
             elif report.is_proven and report.level not in before:
-                logger.info("Sandbox level %s is proven again", report.level)
+                logger.info(
+                    "Sandbox level %s is proven again",
+                    report.level,
+                    extra={"event": "level_proven", "sandbox": report.level},
+                )
         self._on_change(self.reports)
 
 

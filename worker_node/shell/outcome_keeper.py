@@ -81,7 +81,8 @@ class OutcomeKeeper:
         if bool(state.pause_reason) != bool(self._told_pause):
             self._told_pause = state.pause_reason
             text = f"No new tasks for now: {self._told_pause}" if self._told_pause else "New tasks are welcome again"
-            logger.warning("%s", text)
+            event = "work_paused" if self._told_pause else "work_resumed"
+            logger.warning("%s", text, extra={"event": event, "detail": self._told_pause})
 
     async def leave_the_rest_on_disk(self, patience_s: float) -> int:
         """Spool all that is not acknowledged; return how many outcomes are neither delivered nor on disk."""

@@ -23,6 +23,7 @@ import msgspec
 
 from octaskly_wire.vocabulary import FailureReason, SandboxLevel
 from worker_node.core.outcome import Outcome, never_ran
+from worker_node.logs import of_attempt
 from worker_node.shell.durable import UNFINISHED, put_file, sync_folder
 from worker_node.shell.keyfile import StateFolderError
 
@@ -158,7 +159,12 @@ def _load_one(path: Path, attempt_id: str) -> Outcome:
     try:
         return read_entry(path.read_bytes(), attempt_id)
     except (Damaged, OSError) as error:
-        logger.error("The spooled outcome of attempt %s is lost: %s", attempt_id, error)  # noqa: TRY400
+        logger.error(  # noqa: TRY400
+            "The spooled outcome of attempt %s is lost: %s",
+            attempt_id,
+            error,
+            extra=of_attempt("outcome_lost", attempt_id, detail=str(error)),
+        )
         detail = "its spooled outcome was damaged"
         return never_ran(FailureReason.WORKER_LOST, SandboxLevel.NONE, "", detail)
 

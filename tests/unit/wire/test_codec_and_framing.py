@@ -15,7 +15,7 @@ from octaskly_wire.codec import Codec, decode_from_worker, decode_to_worker, enc
 from octaskly_wire.errors import FrameTooLarge, MalformedFrame, MalformedMessage, WireError
 from octaskly_wire.framing import FrameDecoder, encode_frame
 from octaskly_wire.limits import MAX_FRAME_BYTES
-from octaskly_wire.messages import FromWorker, Heartbeat, Limits, Register, ToWorker, Vitals
+from octaskly_wire.messages import AttemptFinished, FromWorker, Heartbeat, Limits, Register, ToWorker, Vitals
 from tests.support.messages import FROM_WORKER, TO_WORKER
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "v1"
@@ -111,6 +111,20 @@ def test_nan_is_refused():
     payload = encode(Heartbeat(sequence=1, vitals=vitals, attempt_ids=[]), Codec.MSGPACK)
     with pytest.raises(MalformedMessage):
         decode_from_worker(payload, Codec.MSGPACK)
+
+
+@pytest.mark.parametrize("seconds", [-0.001, float("nan"), float("inf"), 1e300])
+def test_durations_that_would_spoil_a_sum_are_refused(seconds):
+    """A worker cannot make a histogram of the dispatcher useless with one number."""
+    heartbeat = next(message for message in FROM_WORKER if isinstance(message, Heartbeat))
+    finished = next(message for message in FROM_WORKER if isinstance(message, AttemptFinished))
+    replace = msgspec.structs.replace
+    for message in (
+        replace(heartbeat, vitals=replace(heartbeat.vitals, round_trip_seconds=seconds)),
+        replace(finished, report=replace(finished.report, spawn_seconds=seconds)),
+    ):
+        with pytest.raises(MalformedMessage):
+            decode_from_worker(encode(message, Codec.MSGPACK), Codec.MSGPACK)
 
 
 def test_deep_nesting_is_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -59,3 +60,18 @@ def test_json_has_what_a_machine_needs():
     event = json.loads(logs.JsonFormatter().format(record("hello %d", 5)))
     assert (event["level"], event["module"], event["message"]) == ("warn", "worker_node.node", "hello 5")
     assert event["time"].endswith("Z")
+
+
+def test_what_is_given_as_extra_stands_beside_the_message():
+    """An event's name and ids become keys; nothing takes the place of the four that every line has."""
+    told = record("hello")
+    told.__dict__ |= {"time": "never", "level": 9, "folder": Path("/x"), "seen": {1}}
+    told.__dict__ |= logs.of_attempt("attempt_ended", "t-1.2", detail="\u202eevil\n")
+    line = logs.JsonFormatter().format(told)
+    event = json.loads(line)
+    assert line.isprintable()
+    assert event.pop("time").endswith("Z")
+    assert event == {
+        "level": "warn", "module": "worker_node.node", "message": "hello", "folder": "/x", "seen": ["1"],
+        "event": "attempt_ended", "attempt_id": "t-1.2", "task_id": "t-1", "attempt": 2, "detail": "\u202eevil\n",
+    }  # fmt: skip

@@ -291,11 +291,33 @@ def test_heartbeats_go_on_until_three_are_unanswered():
     play.do(reactor.on_heartbeat_due, VITALS, now=5.0)
     heartbeat = play.take().message
     assert (heartbeat.sequence, heartbeat.attempt_ids) == (1, ["t1.1"])
-    play.do(reactor.on_heartbeat_acknowledged, now=5.1)
+    play.do(reactor.on_heartbeat_acknowledged, 1, now=5.1)
     play.do(reactor.on_heartbeat_due, VITALS, now=20.0)
     assert play.take().message.sequence == 2
     play.do(reactor.on_heartbeat_due, VITALS, now=20.2)
     assert isinstance(play.take(), CloseLink)
+
+
+def test_a_round_trip_is_told_once_and_belongs_to_its_own_heartbeat():
+    """An answer that takes longer than the interval is measured from its own question, and a new link knows nothing."""
+    play = Play()
+
+    def told(now: float) -> float | None:
+        play.do(reactor.on_heartbeat_due, VITALS, now=now)
+        return play.take().message.vitals.round_trip_seconds
+
+    assert [told(5.0), told(10.0)] == [None, None]
+    play.do(reactor.on_heartbeat_acknowledged, 1, now=12.0)
+    assert [told(12.5), told(12.6)] == [7.0, None]
+    play.do(reactor.on_heartbeat_acknowledged, 4, now=12.625)
+    play.do(reactor.on_heartbeat_acknowledged, 77, now=12.7)
+    assert told(13.0) == pytest.approx(0.025)
+    play.do(reactor.on_heartbeat_acknowledged, 5, now=13.1)
+    play.do(reactor.on_link_lost)
+    play.do(reactor.on_link_up, WELCOME, now=14.0)
+    play.take()
+    play.do(reactor.on_heartbeat_acknowledged, 3, now=14.1)
+    assert told(14.2) is None
 
 
 def test_draining_hands_back_what_waits_and_finishes_what_runs():

@@ -1,0 +1,105 @@
+"""REST of what was measured over time: for operators."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts_app.permissions import OperatorsOnly
+from accounts_app.rest.problems import bad_field
+from metrics_app import selectors
+from workers_app.models import Worker
+
+HOUR_S: Final = 3600
+MAX_HOURS: Final = 24 * 3650
+
+
+class ClusterPointSerializer(serializers.Serializer[Any]):
+    """One step of the cluster. Counts are of the step, the rest are means over it; null: nothing to tell."""
+
+    at = serializers.IntegerField(help_text="end of the step in Unix seconds")
+    queued = serializers.FloatField()
+    running = serializers.FloatField()
+    completed = serializers.IntegerField(help_text="tasks that ended so within the step")
+    failed = serializers.IntegerField(help_text="tasks that ended so within the step")
+    cancelled = serializers.IntegerField(help_text="tasks that ended so within the step")
+    slots_used = serializers.FloatField()
+    slots_total = serializers.FloatField()
+    workers_connected = serializers.FloatField()
+    cpu_percent = serializers.FloatField(allow_null=True, help_text="of the dispatcher's machine")
+    memory_mb = serializers.FloatField(help_text="of the dispatcher's process")
+    database_mb = serializers.FloatField()
+    commit_ms = serializers.FloatField(allow_null=True, help_text="mean over the engine's commits")
+    queue_wait_s = serializers.FloatField(allow_null=True, help_text="mean over the attempts that started")
+
+
+class WorkerPointSerializer(serializers.Serializer[Any]):
+    """One step of a worker: means and maxima over it; null: the worker did not tell."""
+
+    at = serializers.IntegerField(help_text="end of the step in Unix seconds")
+    cpu_percent = serializers.FloatField(allow_null=True)
+    cpu_percent_max = serializers.FloatField(allow_null=True)
+    memory_used_bytes = serializers.FloatField(allow_null=True)
+    memory_used_bytes_max = serializers.FloatField(allow_null=True)
+    disk_free_bytes = serializers.FloatField(allow_null=True)
+    load_1m = serializers.FloatField(allow_null=True)
+    slots_used = serializers.FloatField()
+    round_trip_ms = serializers.FloatField(allow_null=True, help_text="from heartbeat to answer, by the worker's clock")
+
+
+class ClusterHistorySerializer(serializers.Serializer[Any]):
+    """A series, oldest first; where nothing was measured a point is missing."""
+
+    step_s = serializers.IntegerField()
+    points = ClusterPointSerializer(many=True)
+
+
+class WorkerHistorySerializer(serializers.Serializer[Any]):
+    """A series, oldest first; where the worker was not connected a point is missing."""
+
+    step_s = serializers.IntegerField()
+    points = WorkerPointSerializer(many=True)
+
+
+HOURS: Final = OpenApiParameter(
+    "hours", int, description=f"how far back, 1 to {MAX_HOURS}; the step grows with it", default=1
+)
+
+
+def _span_s(request: Any) -> int:
+    raw = request.query_params.get("hours", "1")
+    # isdecimal takes the digits of other scripts, too, and so does int.
+    if not (raw.isdecimal() and len(raw) <= len(str(MAX_HOURS)) and 1 <= int(raw) <= MAX_HOURS):
+        raise bad_field("hours", f"must be a whole number from 1 to {MAX_HOURS}")
+    return int(raw) * HOUR_S
+
+
+class StatsHistoryView(APIView):
+    """The cluster over time."""
+
+    permission_classes = (OperatorsOnly,)
+
+    @extend_schema(responses=ClusterHistorySerializer, parameters=[HOURS])
+    def get(self, request: Any) -> Response:
+        """Return about a thousand points at most."""
+        step_s, points = selectors.cluster_history(time.time(), _span_s(request))
+        return Response({"step_s": step_s, "points": points})
+
+
+class WorkerVitalsView(APIView):
+    """A worker's load over time."""
+
+    permission_classes = (OperatorsOnly,)
+
+    @extend_schema(responses=WorkerHistorySerializer, parameters=[HOURS])
+    def get(self, request: Any, pk: str) -> Response:
+        """Return about a thousand points at most."""
+        worker = get_object_or_404(Worker.objects.only("id"), pk=pk)
+        step_s, points = selectors.worker_history(worker.id, time.time(), _span_s(request))
+        return Response({"step_s": step_s, "points": points})
