@@ -1,4 +1,4 @@
-"""Wakes whoever waits for tasks to change, as soon as this process has committed a change of them.
+"""Wakes whoever waits for tasks to change, or for anything, as soon as this process has committed a change.
 
 A hint and no more: what another process writes is not told here, so whoever waits looks again by itself, too.
 """
@@ -11,10 +11,15 @@ from contextlib import contextmanager, suppress
 
 
 class Watch:
-    """Waits for one of some tasks to change."""
+    """Waits for one of some tasks to change, or for anything."""
 
     def __init__(self) -> None:
         self._is_told = asyncio.Event()
+
+    @property
+    def is_told(self) -> bool:
+        """Return whether a change was told that nobody has looked at yet; may be asked from any thread."""
+        return self._is_told.is_set()
 
     def tell(self) -> None:
         """Hear of a change; call on the loop."""
@@ -29,6 +34,10 @@ class Watch:
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._is_told.wait()
+        self.forget()
+
+    def forget(self) -> None:
+        """Count what was told so far as seen; call right before looking."""
         self._is_told.clear()
 
 
@@ -37,15 +46,24 @@ class Feed:
 
     def __init__(self) -> None:
         self._watches: dict[str, set[Watch]] = {}
+        self._watches_of_all: frozenset[Watch] = frozenset()
+        """Replaced, never changed, since tellers on other threads walk it."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def tell(self, task_ids: Iterable[str]) -> None:
-        """Say that tasks have changed; call after the commit. Costs nothing while nobody watches."""
+    def tell(self, task_ids: Iterable[str] = ()) -> None:
+        """Say that these tasks have changed, or without tasks that something else has.
+
+        Call after the commit. Costs nothing while nobody watches.
+        """
         loop = self._loop
-        if self._watches and loop is not None:
+        if loop is None:
+            return
+        told = tuple(task_ids) if self._watches else ()
+        # Who watches everything and was told already looks after this commit anyway.
+        if told or not all(watch.is_told for watch in self._watches_of_all):
             # A loop that has ended has nobody left to wake.
             with suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._wake, tuple(task_ids))
+                loop.call_soon_threadsafe(self._wake, told)
 
     @contextmanager
     def watch(self, task_ids: Iterable[str]) -> Iterator[Watch]:
@@ -64,7 +82,20 @@ class Feed:
                 if not watches:
                     del self._watches[task_id]
 
+    @contextmanager
+    def watch_all(self) -> Iterator[Watch]:
+        """Watch whatever is told; begin before the first look."""
+        self._loop = asyncio.get_running_loop()
+        watch = Watch()
+        self._watches_of_all |= {watch}
+        try:
+            yield watch
+        finally:
+            self._watches_of_all -= {watch}
+
     def _wake(self, task_ids: Sequence[str]) -> None:
+        for watch in self._watches_of_all:
+            watch.tell()
         for task_id in task_ids:
             for watch in self._watches.get(task_id, ()):
                 watch.tell()

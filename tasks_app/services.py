@@ -116,8 +116,11 @@ def cancel_many(tasks: Sequence[Task], actor: Any) -> Stepped:
             *(AuditEvent("task_cancel_requested", name, task.worker_id or "", task.id) for task in live),
             at=now,
         )
+        if waiting or live:
+            transaction.on_commit(partial(feed.tell, [task.id for task in (*waiting, *live)]))
         if waiting:
-            transaction.on_commit(partial(feed.tell, [task.id for task in waiting]))
+            ended = partial(signals.waiting_ended.send, sender=Task, status="cancelled", count=len(waiting))
+            transaction.on_commit(ended)
         for task in live:
             transaction.on_commit(partial(signals.cancel_requested.send, sender=Task, task_id=task.id))
     return Stepped([task for task in current if task.id not in not_possible], not_possible)
@@ -189,3 +192,4 @@ def _only(stepped: Stepped) -> Task:
 def _announce_waiting(tasks: Sequence[Task]) -> None:
     classes = {(str(task.sandbox), task.network) for task in tasks}
     transaction.on_commit(partial(signals.tasks_submitted.send, sender=Task, classes=classes))
+    transaction.on_commit(partial(feed.tell, (task.id for task in tasks)))

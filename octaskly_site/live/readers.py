@@ -6,11 +6,15 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+K = TypeVar("K", str, int)
 
 MAX_READERS: Final = 512
 MAX_READERS_OF_TASK: Final = 64
 MAX_WAITERS: Final = 512
+MAX_WATCHERS: Final = 512
+MAX_WATCHERS_OF_USER: Final = 64
 
 
 class TooMany(Exception):
@@ -26,6 +30,7 @@ class Readers:
 
     def __init__(self) -> None:
         self._of_task: Counter[str] = Counter()
+        self._of_user: Counter[int] = Counter()
         self._waiters = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_closing = False
@@ -37,14 +42,18 @@ class Readers:
             raise TooMany(f"{MAX_READERS} readers follow output already")
         if self._of_task[task_id] >= MAX_READERS_OF_TASK:
             raise TooMany(f"{MAX_READERS_OF_TASK} readers follow this task already")
-        self._of_task[task_id] += 1
-        try:
-            with self._in_hand():
-                yield
-        finally:
-            self._of_task[task_id] -= 1
-            if not self._of_task[task_id]:
-                del self._of_task[task_id]
+        with _counted(self._of_task, task_id), self._in_hand():
+            yield
+
+    @contextmanager
+    def watching(self, user_id: int) -> Iterator[None]:
+        """Count the current task as one that watches live events; raises TooMany or Stopping."""
+        if self._of_user.total() >= MAX_WATCHERS:
+            raise TooMany(f"{MAX_WATCHERS} connections watch live events already")
+        if self._of_user[user_id] >= MAX_WATCHERS_OF_USER:
+            raise TooMany(f"{MAX_WATCHERS_OF_USER} connections of this user watch live events already")
+        with _counted(self._of_user, user_id), self._in_hand():
+            yield
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -82,3 +91,15 @@ class Readers:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1)
+
+
+@contextmanager
+def _counted(counter: Counter[K], key: K) -> Iterator[None]:
+    """Count one more of this key, and leave nothing of it behind."""
+    counter[key] += 1
+    try:
+        yield
+    finally:
+        counter[key] -= 1
+        if not counter[key]:
+            del counter[key]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
+from autobahn.exception import Disconnected
 from daphne.ws_protocol import WebSocketProtocol
 
 from octaskly_site.web.room import Room
@@ -26,6 +28,15 @@ class WebSocket(WebSocketProtocol):
         """Hear that the client is gone."""
         self.room.stopProducing()
         super().connectionLost(reason)
+
+    def serverSend(self, content: Any, binary: bool = False) -> None:  # noqa: FBT001, FBT002, N802 - Daphne's name
+        """Send, unless the client has just left: the application hears of that by itself."""
+        with suppress(Disconnected):
+            super().serverSend(content, binary)
+
+    def serverClose(self, code: int | None = None) -> None:  # noqa: N802 - Daphne's name
+        """Close the connection, with the codes of servers, too, which autobahn's own method refuses: 1011, 1012."""
+        self.sendCloseFrame(code=1000 if code is None else code)
 
     def give_up(self) -> None:
         """Cut the client off."""

@@ -50,7 +50,8 @@ class WaitRequest:
 class LiveAnswer(Response):
     """Says that a live route may begin, and with what."""
 
-    def __init__(self, begin: FollowRequest | WaitRequest, data: Any = None) -> None:
+    def __init__(self, begin: object, data: Any = None) -> None:
+        """Begin with this; what it is, route and view agree on."""
         super().__init__(data)
         self.begin = begin
 

@@ -65,3 +65,33 @@ def test_telling_after_the_loop_has_ended_does_nothing():
 
     asyncio.run(story())
     feed.tell(["a"])
+
+
+def test_whoever_watches_everything_hears_of_tasks_and_of_what_is_no_task():
+    """Without that the ids are looked at, which nobody asked for."""
+
+    async def story() -> None:
+        feed = Feed()
+        with feed.watch_all() as watch:
+            await asyncio.to_thread(feed.tell)
+            await watch.changed(LONG_S)
+            await asyncio.to_thread(feed.tell, unread_ids())
+            await watch.changed(LONG_S)
+            assert not watch.is_told
+        feed.tell(unread_ids())
+        assert not feed._watches_of_all
+
+    asyncio.run(story())
+
+
+def test_tasks_are_told_although_everybody_who_watches_everything_was_told_already():
+    """A watch of one task is not forgotten for that."""
+
+    async def story() -> None:
+        feed = Feed()
+        with feed.watch_all() as everything, feed.watch(["a"]) as watch:
+            everything.tell()
+            feed.tell(["a"])
+            await watch.changed(LONG_S)
+
+    asyncio.run(story())
