@@ -1,4 +1,7 @@
-"""Answers where no REST view was reached: unknown addresses, bad requests, our own faults. JSON below /api/."""
+"""Answers where no REST view was reached: what is unknown, unreadable or forbidden, our own faults.
+
+People get a page, from the templates that Django looks for (404.html and so on); programs get a problem document.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,13 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if _wants_page(request):
         return defaults.bad_request(request, exception)
     return _problem(400, "the request cannot be read")
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer what the user's role does not allow."""
+    if _wants_page(request):
+        return defaults.permission_denied(request, exception)
+    return _problem(403, str(exception) or "your role does not allow this")
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -42,7 +42,11 @@ WHO = {
     ("post", "/api/v1/workers/x/resume"): OPERATORS,
     ("post", "/api/v1/join-tokens"): OPERATORS,
     ("get", "/api/v1/audit"): OPERATORS,
+    ("get", "/api/v1/audit/export"): OPERATORS,
     ("get", "/api/v1/stats"): ALL,
+    ("get", "/api/v1/stats/history"): OPERATORS,
+    ("get", "/api/v1/workers/x/vitals"): OPERATORS,
+    ("get", "/metrics"): OPERATORS,
     ("get", "/api/v1/schema"): ALL,
     ("get", "/api/v1/docs"): ALL,
 }
