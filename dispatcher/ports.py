@@ -1,4 +1,4 @@
-"""What the engine needs from outside (Store, Blobs) and what the apps may use of the engine (explain_waiting)."""
+"""What the engine needs from outside (Store, Blobs) and what the apps may use of the engine (explain_waiting, Prospects)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from dispatcher.core.effects import (
     TaskClass,
 )
 from dispatcher.core.events import RecoveredAttempt
-from dispatcher.core.placement import Ceiling, Explanation, TaskNeeds, WorkerView, explain_waiting
+from dispatcher.core.placement import Ceiling, TaskNeeds, WorkerView, lasting_obstacle
+from dispatcher.core.prospects import Prospects, closest
 from dispatcher.core.retry import MAX_RETRY_DELAY_S
+from dispatcher.core.waiting import Explanation, explain_waiting
 from octaskly_wire.messages import Register, Vitals
 from octaskly_wire.vocabulary import Admission, RefusalCode
 
@@ -37,6 +39,7 @@ __all__ = [
     "Explanation",
     "IncomingBlob",
     "NoRoomForBlob",
+    "Prospects",
     "ReadyTask",
     "Record",
     "RecordGivenUp",
@@ -58,7 +61,9 @@ __all__ = [
     "WorkerRefused",
     "WorkerSeen",
     "WorkerView",
+    "closest",
     "explain_waiting",
+    "lasting_obstacle",
 ]
 
 

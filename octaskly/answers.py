@@ -41,6 +41,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     inputs: list[str] = []
     outputs: list[str] = []
     cancel_requested: bool = False
+    warnings: list[str] = []
+    """Why nothing can run it as things stand; only what `submit` returns has them."""
 
     @property
     def has_ended(self) -> bool:
@@ -86,6 +88,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     completed_at: datetime | None = None
     cpu_seconds: float | None = None
     max_rss_bytes: int | None = None
+    spawn_seconds: float | None = None
     sandbox_level: str = ""
     sandbox_backend: str = ""
     limits: dict[str, str] = {}

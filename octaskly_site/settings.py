@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+from csp.constants import NONE, SELF
+
 from accounts_app.conf import (
     AUTHENTICATION_BACKENDS,  # noqa: F401 - settings by being named here
     REST_FRAMEWORK,  # noqa: F401
@@ -37,6 +39,8 @@ OCTASKLY_MAX_FILE_MB = int(env.number("OCTASKLY_MAX_FILE_MB", 10_240, least=1, m
 OCTASKLY_FILES_QUOTA_MB = int(env.number("OCTASKLY_FILES_QUOTA_MB", 102_400, least=1, most=1_000_000_000))
 OCTASKLY_KEEP_OUTPUTS_DAYS = env.number("OCTASKLY_KEEP_OUTPUTS_DAYS", 30, least=0, most=36_500)
 OCTASKLY_KEEP_UPLOADS_DAYS = env.number("OCTASKLY_KEEP_UPLOADS_DAYS", 1, least=0, most=36_500)
+OCTASKLY_KEEP_VITALS_DAYS = env.number("OCTASKLY_KEEP_VITALS_DAYS", 7, least=0, most=3650)
+OCTASKLY_METRICS_TOKEN = env.secret("OCTASKLY_METRICS_TOKEN")
 OCTASKLY_HEARTBEAT_S = env.number("OCTASKLY_HEARTBEAT_S", HEARTBEAT_INTERVAL_S, least=0.1, most=3600)
 OCTASKLY_LEASE_S = env.number("OCTASKLY_LEASE_S", LEASE_S, least=0.2, most=86400)
 OCTASKLY_RECONNECT_GRACE_S = env.number("OCTASKLY_RECONNECT_GRACE_S", RECONNECT_GRACE_S, least=0, most=86400)
@@ -59,7 +63,7 @@ LOGOUT_REDIRECT_URL = "/login/"
 # Daphne is not among them: its app only replaces `runserver`, and makes an event loop as soon as it is imported.
 INSTALLED_APPS = [
     "dashboard_app",  # Before the admin, whose templates it dresses.
-    "django.contrib.admin",
+    "dashboard_app.apps.DressedAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -82,6 +86,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "octaskly_site.page_headers.page_headers",
     "octaskly_site.read_only.read_only_while_full",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -93,6 +98,7 @@ MIDDLEWARE = [
 ]
 WHITENOISE_USE_FINDERS = True  # No collectstatic step between a fresh clone and the admin's pages.
 WHITENOISE_AUTOREFRESH = False
+WHITENOISE_MAX_AGE = 0  # Names stay over releases: browsers ask each time, and mostly hear that nothing changed.
 
 TEMPLATES = [
     {
@@ -145,6 +151,21 @@ SESSION_COOKIE_SAMESITE = "Strict"
 CSRF_COOKIE_SAMESITE = "Strict"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+        "base-uri": [NONE],
+    }
+}
 DATA_UPLOAD_MAX_MEMORY_SIZE = 32 << 20
 """Bytes of one request body: a list of 10,000 ordinary tasks fits."""
 
@@ -161,6 +182,8 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
     "PREPROCESSING_HOOKS": SPECTACULAR_PREPROCESSING_HOOKS,
+    # A task stands in the schema twice, with its warnings and without.
+    "ENUM_NAME_OVERRIDES": {"TaskStatusEnum": "tasks_app.models.TaskStatus"},
 }
 
 LOGGING_CONFIG = None  # octaskly_site.logs sets up logging, from OCTASKLY_LOG.

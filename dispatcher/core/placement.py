@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from octaskly_wire.messages import NO_LIMITS, Limits, UnprovenLevel
+from octaskly_wire.plain_words import memory_pair
 from octaskly_wire.vocabulary import Admission, SandboxLevel
 
 
@@ -62,63 +63,49 @@ class WorkerView:
     max_timeout_s: int | None = None
     unproven: Sequence[UnprovenLevel] = ()
     """The levels that it does not offer, as far as it said why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Why a task does not run on one worker now; `is_lasting` when waiting alone will not change it."""
-
-    worker_id: str
-    worker_name: str
-    reason: str
-    is_lasting: bool
+    admission_reason: str = ""
+    """Why it was suspended, as far as somebody said so."""
+    last_seen_ago_s: float | None = None
+    """None when it was never connected."""
+    free_memory_mb: int | None = None
+    """By its latest reading, None while nothing is known. No task is placed by it."""
 
 
 def lasting_obstacle(needs: TaskNeeds, worker: WorkerView) -> str | None:
     """Return why this worker can never run such a task as things stand, or None if it can."""
-    if worker.admission is not Admission.APPROVED:
-        return f"is {worker.admission.value}"
+    return next(lasting_obstacles(needs, worker), None)
+
+
+def lasting_obstacles(needs: TaskNeeds, worker: WorkerView) -> Iterator[str]:
+    """Yield all that stands against running such a task on this worker, however long it waits."""
+    if worker.admission is Admission.PENDING:
+        yield "waits for approval"
+    elif worker.admission is not Admission.APPROVED:
+        said = worker.admission_reason
+        yield f"{worker.admission.value}: {said}" if said else worker.admission.value
+    if not worker.slots:
+        return  # It joined and never connected: what it can do is not known yet.
     if needs.sandbox not in worker.levels:
-        return f"does not offer sandbox level {needs.sandbox.value} ({_why_not_offered(needs.sandbox, worker)})"
+        yield _why_not_offered(needs.sandbox, worker)
     if needs.network and not worker.allows_network:
-        return "does not allow tasks to use the network"
+        yield "does not let tasks use the network"
     memory_mb = needs.limits.memory_mb
     if memory_mb is not None and memory_mb > worker.memory_mb:
-        return f"has {worker.memory_mb} MB of memory, the task asks for {memory_mb} MB"
+        asked, there = memory_pair(memory_mb, worker.memory_mb)
+        yield f"needs {asked} of memory, has {there}"
     if worker.max_timeout_s is not None and needs.timeout_s > worker.max_timeout_s:
-        return f"allows a time-out of {worker.max_timeout_s} s, the task asks for {needs.timeout_s} s"
-    return needs.limits.excess_over(worker.max_limits)
-
-
-def passing_obstacle(worker: WorkerView) -> str | None:
-    """Return why this worker takes nothing at the moment, or None if it does."""
-    if not worker.is_connected:
-        return "is not connected"
-    if worker.is_draining:
-        return "is draining"
-    if worker.pause_reason:
-        return f"takes nothing new for now: {worker.pause_reason}"
-    if worker.live_attempts >= worker.slots:
-        return f"has no free slot ({worker.live_attempts} of {worker.slots} in use)"
-    return None
-
-
-def explain_waiting(needs: TaskNeeds, workers: Sequence[WorkerView]) -> list[Explanation]:
-    """Say for each worker why it does not run the task now; empty reason lists mean it is about to."""
-    explanations = []
-    for worker in workers:
-        lasting = lasting_obstacle(needs, worker)
-        reason = lasting or passing_obstacle(worker) or "is free; the task is about to be given to a worker"
-        explanations.append(Explanation(worker.worker_id, worker.name, reason, is_lasting=lasting is not None))
-    return explanations
+        yield f"allows a time-out of at most {worker.max_timeout_s} s, needs {needs.timeout_s} s"
+    if excess := needs.limits.excess_over(worker.max_limits):
+        yield excess
 
 
 def _why_not_offered(level: SandboxLevel, worker: WorkerView) -> str:
     below_floor = {unproven.level for unproven in worker.unproven if unproven.is_below_floor}
     if level in below_floor:
         floor = next((known for known in SandboxLevel if known not in below_floor), level)
-        return f"its owner allows nothing below {floor.value}"
+        return f"does not offer {level.value}: its owner allows nothing below {floor.value}"
     reason = next((unproven.reason for unproven in worker.unproven if unproven.level is level), "")
     if reason:
-        return f"cannot prove it: {reason}"
-    return f"offers: {', '.join(known.value for known in SandboxLevel if known in worker.levels) or 'none at all'}"
+        return f"cannot prove {level.value}: {reason}"
+    offered = ", ".join(known.value for known in SandboxLevel if known in worker.levels)
+    return f"does not offer {level.value}, only {offered}" if offered else f"does not offer {level.value}"

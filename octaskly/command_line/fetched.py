@@ -28,6 +28,6 @@ async def bring_home(client: AsyncClient, task: Task, folder: Path, fetched: lis
         fetched.append(Fetched(output.name, output.size, output.sha256, str(path)))
 
 
-def document(task: Task, fetched: list[Fetched]) -> dict[str, Any]:
-    """Return a task as REST shows it, with the files that were brought home."""
-    return {**msgspec.to_builtins(task), "output_files": msgspec.to_builtins(fetched)}
+def document(task: Task, fetched: list[Fetched], warnings: list[str]) -> dict[str, Any]:
+    """Return a task as REST shows it, with the files that were brought home and what its submission warned of."""
+    return {**msgspec.to_builtins(task), "warnings": warnings, "output_files": msgspec.to_builtins(fetched)}

@@ -70,6 +70,7 @@ class Item(msgspec.Struct, kw_only=True):
     values: tuple[str, ...]
     command: str
     sent_bytes: int = 0
+    warnings: list[str] = []
 
 
 class Mapping:
@@ -91,6 +92,7 @@ class Mapping:
         self._fetching: set[asyncio.Task[None]] = set()
         self._fetch_room = asyncio.Semaphore(FETCHES_AT_ONCE)
         self._hosts: dict[str, str] = {}
+        self._warner = waiting.Warner()
 
     async def to_its_end(self) -> int:
         """Return the exit code."""
@@ -196,10 +198,14 @@ class Mapping:
         made = await self._client.submit_many([spec for _, spec in ready])
         async with self._has_room:
             for task, (item, _) in zip(made, ready, strict=True):
+                item.warnings = task.warnings
                 self._in_queue[task.id] = item
                 self._untold.add(task.id)
             self._watch.add(task.id for task in made)
             self._has_room.notify_all()
+        if not self._plan.as_json and any(task.warnings for task in made):
+            with self._progress.hidden():
+                self._warner.tell(made)
 
     async def _spec(self, item: Item) -> dict[str, Any] | None:
         """Return the task for an item, its inputs uploaded; None when they cannot be, which counts as failed."""
@@ -252,7 +258,8 @@ class Mapping:
                     if why.status != "queued" or self._progress.done:
                         break
                     if not self._progress.is_drawn:
-                        tell(waiting.sentence(why, oldest))
+                        if not self._warner.has_told:
+                            tell(waiting.sentence(why, oldest))
                         break
                     self._progress.note(f"Nothing runs yet: {waiting.reasons(why)}")
                 await asyncio.sleep(LOOK_S)
@@ -288,7 +295,7 @@ class Mapping:
             complaint = f"{item.number}: {sentence}" if sentence else ""
             shown, beside = outcome.stdout, outcome.stderr
             if self._plan.as_json:
-                shown, beside = json_line({**_head(item), **document(task, fetched)}), b""
+                shown, beside = json_line({**_head(item), **document(task, fetched, item.warnings)}), b""
             await self._end(Done(item.number, shown, beside, complaint), ok=code == 0)
         finally:
             async with self._has_room:

@@ -76,6 +76,7 @@ def run(
         if as_json:
             print_json(task)
         else:
+            waiting.Warner().tell([task])
             click.echo(task.id)
         return 0
     return asyncio.run(Run(output_dir, is_raw=raw, as_json=as_json).to_its_end(line, options))
@@ -90,6 +91,8 @@ class Run:
         self._is_raw = is_raw
         self._status = StatusLine()
         self._has_said_something = False
+        self._warner = waiting.Warner()
+        self._warnings: list[str] = []
 
     async def to_its_end(self, line: str, options: TaskOptions) -> int:
         """Return the exit code."""
@@ -101,6 +104,9 @@ class Run:
                 if not submitting.done():
                     return await self._stop_submitting(submitting)
                 task = await submitting
+                self._warnings = task.warnings
+                if not self._as_json:
+                    self._warner.tell([task])
                 try:
                     return await self._follow(task, interrupt)
                 finally:
@@ -157,7 +163,8 @@ class Run:
                 if why.status != "queued":
                     break
                 if not self._status.can_show:
-                    tell(waiting.sentence(why, task_id))
+                    if not self._warner.has_told:
+                        tell(waiting.sentence(why, task_id))
                     break
                 self._status.show(f"Nothing runs yet: {waiting.reasons(why)}")
                 await asyncio.sleep(LOOK_S)
@@ -175,7 +182,7 @@ class Run:
         ended = await ending
         await drained(copies, longest_s=LAST_OUTPUT_S)
         if self._as_json:
-            print_json(document(ended, []))
+            print_json(document(ended, [], self._warnings))
         return self._left(copies)
 
     def _left(self, copies: Sequence[Copy]) -> int:
@@ -197,7 +204,7 @@ class Run:
                 await bring_home(self._client, task, self._output_dir, fetched)
         finally:
             if self._as_json:
-                print_json(document(task, fetched))
+                print_json(document(task, fetched, self._warnings))
         if sentence:
             tell(sentence)
         return code

@@ -14,6 +14,7 @@ import msgspec
 from octaskly.command_line.connect import client as connect
 from octaskly.command_line.show import json_option, print_json
 from octaskly.command_line.task_options import read_options, task_options
+from octaskly.command_line.waiting import Warner
 from octaskly.errors import BadFile
 
 MAX_TASKS = 500
@@ -40,12 +41,13 @@ def submit(command: tuple[str, ...], *, path: str | None, as_json: bool, inputs:
     with connect() as client:
         if not path:
             options["inputs"] = inputs
-            _print([client.submit(shell_line(command), **options)], as_json=as_json)
+            _print([client.submit(shell_line(command), **options)], Warner(), as_json=as_json)
             return
         references = [one.reference for one in client.uploaded(inputs)]
         defaults = task_spec("", options, references)
+        warner = Warner()
         for group in _grouped(read):
-            _print(client.submit_many([{**defaults, **spec} for spec in group]), as_json=as_json)
+            _print(client.submit_many([{**defaults, **spec} for spec in group]), warner, as_json=as_json)
 
 
 def shell_line(words: tuple[str, ...]) -> str:
@@ -53,7 +55,9 @@ def shell_line(words: tuple[str, ...]) -> str:
     return words[0] if len(words) == 1 else shlex.join(words)
 
 
-def _print(made: list[Any], *, as_json: bool) -> None:
+def _print(made: list[Any], warner: Warner, *, as_json: bool) -> None:
+    if not as_json:
+        warner.tell(made)
     for task in made:
         if as_json:
             print_json(task)

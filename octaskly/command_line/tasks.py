@@ -23,6 +23,7 @@ from octaskly.command_line.show import (
     size,
     table,
 )
+from octaskly.command_line.waiting import grouped
 
 if TYPE_CHECKING:
     from octaskly.answers import Task
@@ -86,7 +87,7 @@ def why(task_id: str, *, as_json: bool) -> None:
         return
     click.echo(answer.message)
     if answer.workers:
-        table(("WORKER", "REASON"), ((worker.name, worker.reason) for worker in answer.workers))
+        table(("WORKER", "REASON"), grouped(answer.workers))
 
 
 def _columns() -> tuple[str, ...]:

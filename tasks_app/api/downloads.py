@@ -12,22 +12,9 @@ from typing import Any, BinaryIO, Final
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.http import content_disposition_header
-from rest_framework.negotiation import BaseContentNegotiation
 
 PIECE_BYTES: Final = 256 << 10
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
-
-
-class AnyAccepted(BaseContentNegotiation):
-    """Answers whatever the Accept header says: the bytes are what they are, and a refusal is a problem document."""
-
-    def select_parser(self, request: Any, parsers: Any) -> Any:
-        """Return the view's first parser."""
-        return parsers[0]
-
-    def select_renderer(self, request: Any, renderers: Any, format_suffix: str | None = None) -> tuple[Any, str]:
-        """Return the view's first renderer."""
-        return renderers[0], renderers[0].media_type
 
 
 def raw_bytes(request: Any, data: bytes) -> HttpResponseBase:

@@ -17,12 +17,13 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts_app.permissions import allow
+from accounts_app.rest.negotiation import AnyAccepted
 from accounts_app.rest.problems import Problem, bad_field
 from accounts_app.roles import Role, is_operator
 from dispatcher.ports import BlobRefused, BlobTooLarge, NoRoomForBlob
 from octaskly_wire.file_names import objection_to_name
 from tasks_app import file_selectors, file_services
-from tasks_app.api.downloads import AnyAccepted, attachment
+from tasks_app.api.downloads import attachment
 from tasks_app.api.filters import FileFilter
 from tasks_app.api.representation import FileSerializer
 from tasks_app.api.uploads import announced_size, body_of

@@ -12,9 +12,10 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.generics import ListAPIView
 from rest_framework.renderers import JSONRenderer
 
+from accounts_app.rest.negotiation import AnyAccepted
 from accounts_app.rest.problems import Problem, bad_field
 from tasks_app import file_selectors, selectors
-from tasks_app.api.downloads import AnyAccepted, attachment, raw_bytes, text_content
+from tasks_app.api.downloads import attachment, raw_bytes, text_content
 from tasks_app.api.representation import OutputSerializer
 from tasks_app.api.views import TaskUsers, TaskView
 from tasks_app.blob_store import store

@@ -98,6 +98,18 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
         }
 
 
+class SubmittedTaskSerializer(TaskSerializer):
+    """A task in the answer to its submission. Who submits adds the warnings, which are looked up for all at once."""
+
+    warnings = serializers.ListField(
+        child=serializers.CharField(), help_text="why nothing can run it as things stand; mostly empty"
+    )
+
+    class Meta(TaskSerializer.Meta):
+        fields: ClassVar = [*TaskSerializer.Meta.fields, "warnings"]
+        read_only_fields = fields
+
+
 class AttemptSerializer(serializers.ModelSerializer[Result]):
     """One attempt of a task."""
 
@@ -106,8 +118,8 @@ class AttemptSerializer(serializers.ModelSerializer[Result]):
         fields: ClassVar = [
             "attempt_id", "attempt", "worker_id", "state", "outcome", "failure_reason", "detail", "is_superseded",
             "exit_code", "signal", "duration_ms", "assigned_at", "started_at", "completed_at", "cpu_seconds",
-            "max_rss_bytes", "sandbox_level", "sandbox_backend", "limits", "stdout_bytes", "stderr_bytes",
-            "stdout_truncated", "stderr_truncated",
+            "max_rss_bytes", "spawn_seconds", "sandbox_level", "sandbox_backend", "limits", "stdout_bytes",
+            "stderr_bytes", "stdout_truncated", "stderr_truncated",
         ]  # fmt: skip
         read_only_fields = fields
 

@@ -26,6 +26,7 @@ from tasks_app.api.filters import TaskFilter
 from tasks_app.api.representation import (
     AttemptSerializer,
     StatsSerializer,
+    SubmittedTaskSerializer,
     TaskRequestSerializer,
     TaskSerializer,
     WhySerializer,
@@ -33,6 +34,8 @@ from tasks_app.api.representation import (
 from tasks_app.models import Result, Task
 from tasks_app.submission import InvalidSubmission, prefix_of, read_submission
 from tasks_app.task_inputs import MissingInput
+from tasks_app.why import why
+from tasks_app.worker_views import warnings_of
 
 TaskUsers = allow(Role.ADMIN, Role.DISPATCHER, Role.CLIENT)
 MAX_KEY_LENGTH = 255
@@ -82,7 +85,7 @@ class TaskListView(ListAPIView[Task]):
 
     @extend_schema(
         request=_one_or_many("TaskOrTasksRequest", TaskRequestSerializer),
-        responses={201: _one_or_many("TaskOrTasks", TaskSerializer)},
+        responses={201: _one_or_many("SubmittedTaskOrTasks", SubmittedTaskSerializer)},
         parameters=[OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER)],
     )
     def post(self, request: Any) -> Response:
@@ -112,7 +115,9 @@ class TaskListView(ListAPIView[Task]):
             text = "was used for another request in the last 24 hours"
             detail = f"Idempotency-Key: {text}"
             raise Problem(422, detail=detail, errors=[{"field": "Idempotency-Key", "message": text}]) from error
-        shown = TaskSerializer(tasks, many=True).data
+        shown = SubmittedTaskSerializer(tasks, many=True).data
+        for document, warnings in zip(shown, warnings_of(tasks), strict=True):
+            document["warnings"] = warnings
         return Response(shown if is_list else shown[0], status=201, headers=headers)
 
 
@@ -187,7 +192,7 @@ class WhyView(TaskView):
     @extend_schema(responses=WhySerializer)
     def get(self, request: Any, pk: str) -> Response:
         """Explain, worker by worker."""
-        return Response(selectors.why(self.find(pk)))
+        return Response(why(self.find(pk)))
 
 
 class StatsView(APIView):

@@ -18,8 +18,8 @@ from tests.support.cluster import ADMIN_PASSWORD, Cluster
 from tests.support.programs import ROOT, Program
 
 PACKAGES = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
-CARRIED = {".py", ".html", ".cnf", ".typed", ".sh", ".ps1"}
-"""Kinds of files that our packages hold; a new kind is to be looked at here."""
+CARRIED = {".py", ".html", ".cnf", ".typed", ".sh", ".ps1", ".js", ".css", ".svg", ""}
+"""Kinds of files that our packages hold; a new kind is to be looked at here. Without any: a LICENSE of somebody else's."""
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_carries_every_file_of_the_packages_and_no_tests(wheel: Path) -> None:
-    """Code, migrations, templates and OpenSSL's configuration are in it, and nothing else."""
+    """Code, migrations, templates, scripts, styles and OpenSSL's configuration are in it, and nothing else."""
     carried = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
     ours = {
         path.relative_to(ROOT).as_posix()
@@ -57,6 +57,7 @@ def test_the_wheel_carries_every_file_of_the_packages_and_no_tests(wheel: Path) 
     }
     assert carried == ours
     assert {Path(name).suffix for name in carried} == CARRIED
+    assert {Path(name).name for name in carried if not Path(name).suffix} == {"LICENSE"}
     assert {"octaskly_wire/openssl.cnf", "tasks_app/migrations/0001_initial.py"} <= carried
 
 
@@ -77,7 +78,7 @@ def test_the_installed_dispatcher_runs_a_task_on_its_worker(
 ) -> None:
     """`octaskly dispatcher --with-worker` keeps its data where it is started, where management commands find it.
 
-    It also has what it gives to machines that join.
+    It also has what it gives to machines that join, and its pages have their scripts, which browsers ask for anew.
     """
     cluster = new_cluster()
     del cluster.environment["OCTASKLY_DB_PATH"]
@@ -92,6 +93,13 @@ def test_the_installed_dispatcher_runs_a_task_on_its_worker(
 
     assert (task["status"], task["stdout"]) == ("completed", "42\n")
     assert cluster.db_path.exists()
+    scripts = set(re.findall(r'<script src="(/static/[^"]+)"', cluster.api.http.get("/login/").text))
+    assert scripts
+    for script in scripts:
+        answer = cluster.api.http.get(script)
+        assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "max-age=0, public"), script
+        again = cluster.api.http.get(script, headers={"If-None-Match": answer.headers["ETag"]})
+        assert again.status_code == 304
     [tag] = set(re.findall(r"cp3\d+-[a-z]+-\w+", cluster.api.http.get("/join.sh").text))
     bundle = cluster.api.http.get(f"/worker/{tag}.zip")
     assert bundle.is_success

@@ -8,6 +8,13 @@ from rest_framework.test import APIClient
 
 from accounts_app import tokens
 from accounts_app.roles import Role
+from tasks_app.worker_views import recent_prospects
+
+
+@pytest.fixture(autouse=True)
+def _look_at_the_workers_anew():
+    """Forget the workers of the test before."""
+    recent_prospects.forget()
 
 
 @pytest.fixture

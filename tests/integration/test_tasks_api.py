@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 
 import pytest
+from django.db import connection
 
 from accounts_app.roles import Role
 from audit_app.models import AuditEntry
 from tasks_app import signals
 from tasks_app.models import Result, Task
+from tasks_app.why import AHEAD_QUERY
+from tasks_app.worker_views import warnings_of
 from workers_app.models import Worker
 
 pytestmark = pytest.mark.django_db
@@ -39,6 +43,7 @@ def test_submitted_task_has_every_field_of_the_contract(client):
     }  # fmt: skip
     assert (task["status"], task["owner"], task["priority"], task["timeout"]) == ("queued", "client", 3, 3600)
     assert task["created_at"].endswith("Z")
+    del task["warnings"]  # Only said when it is submitted.
     assert client.get(f"{URL}/{task['id']}").json() == task
     assert client.get(f"{URL}/{task['id']}/").json() == task
 
@@ -246,35 +251,78 @@ def two_workers():
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        ({"limits": {"memory_mb": 8192}}, "allows 4096 MB of memory, the task asks for 8192 MB"),
-        ({"limits": {"cpu_seconds": 61}}, "allows 60 s of processor time, the task asks for 61 s"),
-        ({"limits": {"processes": 100}}, "allows 64 processes, the task asks for 100"),
-        ({"limits": {"open_files": 4096}}, "allows 1024 open files, the task asks for 4096"),
-        ({"limits": {"disk_mb": 1000}}, "allows 512 MB of disk, the task asks for 1000 MB"),
-        ({"limits": {"memory_mb": 65_537}}, "has 65536 MB of memory, the task asks for 65537 MB"),
-        ({"timeout": 7200}, "allows a time-out of 4000 s, the task asks for 7200 s"),
+        ({"limits": {"memory_mb": 8192}}, "needs 8 GB of memory, allows 4 GB"),
+        ({"limits": {"cpu_seconds": 61}}, "needs 61 s of processor time, allows 60 s"),
+        ({"limits": {"processes": 100}}, "needs 100 processes, allows 64"),
+        ({"limits": {"open_files": 4096}}, "needs 4096 open files, allows 1024"),
+        ({"limits": {"disk_mb": 1000}}, "needs 1000 MB of disk, allows 512 MB"),
+        ({"limits": {"memory_mb": 65_537}}, "needs 65537 MB of memory, has 65536 MB"),
+        ({"timeout": 7200}, "allows a time-out of at most 4000 s, needs 7200 s"),
     ],
 )
 def test_why_names_the_limit_with_both_numbers(client, two_workers, asked, reason):
-    """A task that no worker takes says so, worker by worker, and in sum what it asks for."""
+    """A task that no worker takes says so when it is submitted, and worker by worker why."""
     task = submit(client, sandbox="basic", **asked)
     answer = client.get(f"{URL}/{task['id']}/why").json()
-    small, walled = answer["workers"]
+    small, walled = sorted(answer["workers"], key=itemgetter("name"))
     assert (small["name"], small["reason"], small["is_lasting"]) == ("small", reason, True)
-    assert walled["reason"] == "does not offer sandbox level basic (its owner allows nothing below strict)"
-    assert answer["message"].startswith("No worker can run this task as it is (sandbox basic, network no")
-    for name, number in asked.get("limits", {}).items():
-        assert f"{name} {number}" in answer["message"]
+    assert walled["reason"] == "does not offer basic: its owner allows nothing below strict"
+    assert answer["message"].startswith("No worker can run this as it is. Closest is ")
+    assert task["warnings"] == [answer["message"]]
 
 
 def test_why_tells_one_worker_from_the_other(client, two_workers):
     """What one cannot prove another may be free to run."""
     task = submit(client, sandbox="strict", limits={"memory_mb": 8192})
     answer = client.get(f"{URL}/{task['id']}/why").json()
-    small, walled = (worker["reason"] for worker in answer["workers"])
-    assert small == "does not offer sandbox level strict (cannot prove it: user namespaces are forbidden)"
-    assert "is free" in walled
-    assert "waits for a worker" in answer["message"]
+    walled, small = (worker["reason"] for worker in answer["workers"])
+    assert small == "cannot prove strict: user namespaces are forbidden"
+    assert walled == "free, about to be given a task"
+    assert answer["message"] == "The task waits for the worker that can run it. It is the next in the queue."
+    assert task["warnings"] == []
+
+
+def test_why_counts_what_is_ahead_for_the_same_workers(client, two_workers, monkeypatch):
+    """Tasks of higher priority and older ones, of every level that the worker proves; far ahead is said as such."""
+    monkeypatch.setattr("tasks_app.why.MAX_COUNTED_AHEAD", 3)
+    submit(client, sandbox="strict")
+    submit(client, sandbox="basic")  # For the other worker.
+    submit(client, sandbox="strict", priority=-1)
+    task = submit(client, sandbox="strict")
+    submit(client, sandbox="strict", priority=1)
+    assert "2 tasks in the queue are ahead" in client.get(f"{URL}/{task['id']}/why").json()["message"]
+    for _ in range(2):
+        submit(client, sandbox="strict", priority=5)
+    assert "More than 3 tasks in the queue are ahead" in client.get(f"{URL}/{task['id']}/why").json()["message"]
+
+
+def test_what_is_ahead_is_counted_in_the_index():
+    """However long the queue is, only its entries in the index are counted, up to the bound."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {AHEAD_QUERY}", ["strict", False, 0, 9, "strict", False, 0, "x", 9])
+        plan = [row[3] for row in cursor.fetchall() if "tasks" in row[3]]
+    assert len(plan) == 2
+    assert all("tasks_ready" in step for step in plan), plan
+
+
+def test_why_says_how_long_a_repeated_task_waits(client):
+    """After a failure the message tells in how long it is tried again."""
+    task = submit(client)
+    Task.objects.filter(pk=task["id"]).update(available_at=datetime.now(UTC) + timedelta(minutes=5))
+    assert "is tried again in 5 min (at " in client.get(f"{URL}/{task['id']}/why").json()["message"]
+
+
+def test_each_task_of_a_list_is_warned_of_by_its_own_needs(client, two_workers, django_assert_num_queries):
+    """Only in the answer to the submission, a repeated one included; the workers are looked at once for all."""
+    specs = [{"command": "a", "sandbox": "strict"}, {"command": "b", "sandbox": "very_strict"}] * 2
+    first = client.post(URL, specs, HTTP_IDEMPOTENCY_KEY="k")
+    fit, unfit, _, unfit_too = (task["warnings"] for task in first.json())
+    assert fit == []
+    assert unfit == unfit_too
+    assert "No worker can run this as it is. Closest is small" in unfit[0]
+    assert client.post(URL, specs, HTTP_IDEMPOTENCY_KEY="k").json() == first.json()
+    with django_assert_num_queries(0):
+        assert warnings_of([Task(sandbox="strict", network=True, timeout_s=1)] * 3)[2] != []
 
 
 def test_unknown_limits_are_refused_by_name(client):

@@ -10,6 +10,7 @@ import pytest
 from tests.acceptance.octaskly.shell import Shell
 from tests.support import levels
 from tests.support.cluster import ADMIN_PASSWORD, Cluster
+from tests.support.migrated_database import lay_database
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +19,7 @@ def shared_cluster(tmp_path_factory) -> Iterator[Cluster]:
     levels.need(levels.usual())
     cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
+        lay_database(cluster.db_path)
         cluster.start_dispatcher()
         cluster.start_worker("w1", slots=4)
         cluster.wait_connected("w1")

@@ -89,10 +89,12 @@ def test_cancel_by_name_and_retry(shell, mark) -> None:
 
 def test_why_names_the_workers(shell) -> None:
     """A task that asks for too much is explained."""
-    task_id = shell.says("submit", "--memory", "10000000", "true").strip()
+    submitted = shell.run("submit", "--memory", "10000000", "true")
+    task_id = submitted.stdout.decode().strip()
+    assert b"octaskly: Warning: No worker can run this as it is. Closest is w1" in submitted.stderr
     explained = shell.says("why", task_id)
-    assert "No worker can run this task" in explained
-    assert "w1\t" in explained
+    assert "No worker can run this as it is. Closest is w1: needs 9765.6 GB of memory, has " in explained
+    assert "w1\tneeds" in explained
     shell.says("cancel", task_id)
 
 

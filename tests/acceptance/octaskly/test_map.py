@@ -54,11 +54,11 @@ def test_as_json_each_ended_task_is_a_line(shell) -> None:
 
 
 def test_why_nothing_runs_is_told_once(shell, monkeypatch) -> None:
-    """When nothing has started for a while, in the words of `why`."""
+    """For all values in one line, as soon as they are submitted."""
     monkeypatch.setattr(waiting, "QUIET_WAIT_S", 0.1)
     name = new_mark()
     first, *rest = shell.run_until_told("map", "--name", name, "--memory", "10000000", "echo", ":::", "1", "2")
-    assert first.startswith("octaskly: Nothing runs yet: w1 ")
+    assert first.startswith("octaskly: Warning: No worker can run this as it is. Closest is w1: needs 9765.6 GB")
     assert "Look: octaskly why 0" in first
     assert sorted(rest) == ["octaskly: 1: The task was cancelled", "octaskly: 2: The task was cancelled"]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
 
-from dispatcher.core.placement import ceiling_of, lasting_obstacle
-from dispatcher.ports import Ceiling, TaskNeeds, WorkerView, explain_waiting
+from dispatcher.core.placement import ceiling_of, lasting_obstacle, lasting_obstacles
+from dispatcher.core.prospects import NOBODY_JOINED
+from dispatcher.ports import Ceiling, Prospects, TaskNeeds, WorkerView, explain_waiting
 from octaskly_wire.messages import Limits, UnprovenLevel
 from octaskly_wire.vocabulary import Admission, SandboxLevel
 
@@ -17,6 +19,7 @@ FREE = WorkerView(
     live_attempts=0,
 )  # fmt: skip
 BASIC = TaskNeeds(SandboxLevel.BASIC, network=False)
+STRICT = TaskNeeds(SandboxLevel.STRICT, network=False)
 
 
 def asking(timeout_s=60, **limits):
@@ -27,22 +30,106 @@ def asking(timeout_s=60, **limits):
 @pytest.mark.parametrize(
     ("needs", "changes", "words", "is_lasting"),
     [
-        (TaskNeeds(SandboxLevel.STRICT, network=False), {}, "strict", True),
-        (TaskNeeds(SandboxLevel.BASIC, network=True), {}, "network", True),
-        (asking(memory_mb=8000), {}, "has 5000 MB of memory, the task asks for 8000 MB", True),
-        (BASIC, {"admission": Admission.PENDING}, "pending", True),
-        (BASIC, {"is_connected": False}, "not connected", False),
+        (STRICT, {}, "does not offer strict, only none, basic", True),
+        (TaskNeeds(SandboxLevel.BASIC, network=True), {}, "does not let tasks use the network", True),
+        (asking(memory_mb=8192), {}, "needs 8 GB of memory, has 4.9 GB", True),
+        (asking(memory_mb=5001), {}, "needs 5001 MB of memory, has 5000 MB", True),
+        (BASIC, {"admission": Admission.PENDING}, "waits for approval", True),
+        (BASIC, {"admission": Admission.SUSPENDED, "admission_reason": "it fails"}, "suspended: it fails", True),
+        (BASIC, {"is_connected": False, "last_seen_ago_s": 200.0}, "not connected, last seen 3 min ago", False),
+        (BASIC, {"is_connected": False, "slots": 0, "levels": frozenset()}, "not connected, never seen", False),
         (BASIC, {"is_draining": True}, "draining", False),
-        (BASIC, {"live_attempts": 2}, "no free slot (2 of 2", False),
-        (BASIC, {}, "is free", False),
+        (BASIC, {"pause_reason": "the disk is full"}, "paused: the disk is full", False),
+        (BASIC, {"live_attempts": 2}, "all 2 slots busy", False),
+        (BASIC, {"live_attempts": 1, "slots": 1}, "its only slot is busy", False),
+        (BASIC, {}, "free, about to be given a task", False),
+        (
+            asking(memory_mb=4096), {"live_attempts": 2, "free_memory_mb": 1024},
+            "all 2 slots busy (1 GB of its memory free now, the task may use 4 GB)", False,
+        ),
     ],
-)
+)  # fmt: skip
 def test_each_obstacle_is_named(needs, changes, words, is_lasting):
     """The first obstacle is said, and whether waiting alone can remove it."""
     (explanation,) = explain_waiting(needs, [replace(FREE, **changes)])
-    assert words in explanation.reason
+    assert explanation.reason == words
     assert explanation.is_lasting is is_lasting
     assert explanation.worker_name == "pc-07"
+
+
+def test_who_could_run_it_soonest_comes_first():
+    """Free before busy, many slots before few, seen lately before long ago, and last who never will as things stand."""
+    workers = {
+        "suspended": {"admission": Admission.SUSPENDED},
+        "newcomer": {"admission": Admission.PENDING},
+        "long gone": {"is_connected": False, "last_seen_ago_s": 9e5},
+        "gone": {"is_connected": False, "last_seen_ago_s": 60.0},
+        "draining": {"is_draining": True},
+        "paused": {"pause_reason": "the disk is full"},
+        "small": {"live_attempts": 2},
+        "large": {"live_attempts": 64, "slots": 64},
+        "free": {},
+    }
+    views = [replace(FREE, worker_id=name, name=name, **changes) for name, changes in workers.items()]
+    assert [found.worker_name for found in explain_waiting(BASIC, views)] == list(reversed(workers))
+
+
+@pytest.mark.parametrize(
+    ("needs", "changes", "words"),
+    [
+        (BASIC, [], NOBODY_JOINED),
+        (BASIC, [{}], None),
+        (BASIC, [{"live_attempts": 2}], None),
+        (BASIC, [{"is_connected": False, "last_seen_ago_s": 7300.0}], "pc-07 was last seen 2 h ago"),
+        (STRICT, [{}, {"is_connected": False, "levels": frozenset({SandboxLevel.STRICT})}], "pc-07 was never seen"),
+        (BASIC, [{"admission": Admission.PENDING}], "No worker can run this as it is. Closest is pc-07: waits for appr"),
+        (
+            asking(memory_mb=8192, timeout_s=700), [{"max_timeout_s": 60}, {"name": "pc-08", "memory_mb": 4096}],
+            "Closest is pc-08: needs 8 GB of memory, has 4 GB.",
+        ),
+        (
+            asking(memory_mb=8192, timeout_s=700), [{"max_timeout_s": 60}],
+            "needs 8 GB of memory, has 4.9 GB; allows a time-out of at most 60 s, needs 700 s.",
+        ),
+    ],
+)  # fmt: skip
+def test_what_nothing_can_run_is_foreseen(needs, changes, words):
+    """Nobody joined, nobody able, nobody able there; who lacks least is named with all that it lacks."""
+    prospects = Prospects([replace(FREE, **change) for change in changes])
+    for _ in range(2):  # Looked up, and remembered.
+        said = prospects.warning(needs)
+        assert said is None if words is None else words in said
+
+
+def test_what_is_foreseen_is_what_a_look_at_every_worker_finds():
+    """Whom the look leaves out never makes a difference, neither for what runs nor for what the closest lacks."""
+    dice = random.Random(7)
+
+    def some_worker(number):
+        return replace(
+            FREE, worker_id=str(number), name="pc", is_connected=dice.random() < 0.7,
+            admission=dice.choice([Admission.APPROVED, Admission.APPROVED, Admission.PENDING]),
+            levels=frozenset(dice.sample(list(SandboxLevel), 2)), allows_network=dice.random() < 0.5,
+            memory_mb=dice.choice([1, 2, 4]), max_limits=Limits(processes=dice.choice([None, 1, 2])),
+            max_timeout_s=dice.choice([None, 1, 2]),
+        )  # fmt: skip
+
+    outcomes = set()
+    for _ in range(300):
+        workers = [some_worker(number) for number in range(dice.randint(1, 12))]
+        limits = Limits(memory_mb=dice.choice([None, 1, 3, 4]), processes=dice.choice([None, 1, 3]))
+        needs = TaskNeeds(dice.choice(list(SandboxLevel)), dice.random() < 0.5, limits, dice.choice([1, 2, 9]))
+        lacks = [(list(lasting_obstacles(needs, worker)), worker) for worker in workers]
+        said = Prospects(workers).warning(needs)
+        able = [worker for found, worker in lacks if not found]
+        if any(worker.is_connected for worker in able):
+            assert said is None
+        elif able:
+            assert "is connected now" in said
+        else:
+            assert len(said.split("; ")) == min(len(found) for found, _ in lacks)
+        outcomes.add((bool(able), said is None))
+    assert len(outcomes) == 3
 
 
 CAPS = Limits(memory_mb=4096, cpu_seconds=60, processes=64, open_files=1024, disk_mb=512)
@@ -51,12 +138,12 @@ CAPS = Limits(memory_mb=4096, cpu_seconds=60, processes=64, open_files=1024, dis
 @pytest.mark.parametrize(
     ("needs", "words"),
     [
-        (asking(memory_mb=4097), "allows 4096 MB of memory, the task asks for 4097 MB"),
-        (asking(cpu_seconds=600), "allows 60 s of processor time, the task asks for 600 s"),
-        (asking(processes=65), "allows 64 processes, the task asks for 65"),
-        (asking(open_files=4096), "allows 1024 open files, the task asks for 4096"),
-        (asking(disk_mb=2048), "allows 512 MB of disk, the task asks for 2048 MB"),
-        (asking(timeout_s=3600), "allows a time-out of 600 s, the task asks for 3600 s"),
+        (asking(memory_mb=4097), "needs 4097 MB of memory, allows 4096 MB"),
+        (asking(cpu_seconds=600), "needs 600 s of processor time, allows 60 s"),
+        (asking(processes=65), "needs 65 processes, allows 64"),
+        (asking(open_files=4096), "needs 4096 open files, allows 1024"),
+        (asking(disk_mb=2048), "needs 2 GB of disk, allows 0.5 GB"),
+        (asking(timeout_s=3600), "allows a time-out of at most 600 s, needs 3600 s"),
     ],
 )
 def test_what_goes_beyond_a_cap_is_said_with_both_numbers(needs, words):
@@ -71,11 +158,11 @@ def test_what_goes_beyond_a_cap_is_said_with_both_numbers(needs, words):
 @pytest.mark.parametrize(
     ("level", "unproven", "words"),
     [
-        (SandboxLevel.STRICT, [], "does not offer sandbox level strict (offers: none, basic)"),
+        (SandboxLevel.STRICT, [], "does not offer strict, only none, basic"),
         (
             SandboxLevel.STRICT,
             [UnprovenLevel(SandboxLevel.STRICT, "user namespaces are forbidden")],
-            "does not offer sandbox level strict (cannot prove it: user namespaces are forbidden)",
+            "cannot prove strict: user namespaces are forbidden",
         ),
     ],
 )
@@ -92,9 +179,7 @@ def test_a_level_below_the_floor_is_the_owners_wish():
         for level in (SandboxLevel.NONE, SandboxLevel.BASIC)
     ]
     worker = replace(FREE, levels=frozenset({SandboxLevel.STRICT}), unproven=below)
-    assert lasting_obstacle(BASIC, worker) == (
-        "does not offer sandbox level basic (its owner allows nothing below strict)"
-    )
+    assert lasting_obstacle(BASIC, worker) == "does not offer basic: its owner allows nothing below strict"
 
 
 def test_a_ceiling_covers_what_fits_under_a_lower_one():

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from octaskly.__main__ import main
-from octaskly.answers import WaitingWorker, Why
+from octaskly.answers import Task, WaitingWorker, Why
 from octaskly.command_line import show, waiting
 from octaskly.command_line.results import part_for
 from octaskly.command_line.submit import shell_line
@@ -175,20 +175,30 @@ def test_help_shows_no_marks(name, capsys) -> None:
     assert "\\b" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("count", [0, 1, 5])
-def test_why_nothing_runs_is_one_sentence(count) -> None:
-    """The first workers are named, the others counted; without any the server's sentence stands."""
-    workers = [WaitingWorker(worker_id=f"{n}", name=f"w{n}", reason="has no free slot") for n in range(count)]
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ([], "There is no worker"),
+        (["draining"], "w0: draining"),
+        (["all 4 slots busy", "draining", "all 4 slots busy"], "2 workers: all 4 slots busy; w1: draining"),
+        (["a", "b", "c", "d", "e"], "w0: a; w1: b; w2: c; and 2 more reasons"),
+    ],
+)
+def test_why_nothing_runs_is_one_sentence(found, said) -> None:
+    """Workers with the same reason are counted, the first reasons said; without any the server's sentence stands."""
+    workers = [WaitingWorker(worker_id=f"{n}", name=f"w{n}", reason=reason) for n, reason in enumerate(found)]
     text = waiting.sentence(Why(status="queued", message="There is no worker.", workers=workers), "123")
-    assert (
-        text
-        == {
-            0: "Nothing runs yet: There is no worker. Look: octaskly why 123",
-            1: "Nothing runs yet: w0 has no free slot. Look: octaskly why 123",
-            5: "Nothing runs yet: w0 has no free slot; w1 has no free slot; w2 has no free slot; and 2 more workers. "
-            "Look: octaskly why 123",
-        }[count]
-    )
+    assert text == f"Nothing runs yet: {said}. Look: octaskly why 123"
+
+
+def test_each_warning_is_told_once_and_of_many_the_first(capsys) -> None:
+    """A list of tasks with the same needs has one line on stderr, with the first task's id."""
+    warner = waiting.Warner()
+    for _ in range(2):
+        warner.tell(Task(id=f"t{n}", command="true", status="queued", warnings=["No worker."]) for n in range(3))
+    assert capsys.readouterr().err == "octaskly: Warning: No worker. Look: octaskly why t0\n"
+    warner.tell([Task(id="t", command="true", status="queued", warnings=[f"{n}" for n in range(20)])])
+    assert capsys.readouterr().err.count("Warning") == waiting.MOST_WARNINGS - 1
 
 
 def test_json_of_what_is_no_unicode() -> None:
