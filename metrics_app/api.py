@@ -1,23 +1,57 @@
-"""REST of what was measured over time: for operators."""
+"""REST of counts and loads: as they are now, and over time."""
 
 from __future__ import annotations
 
 import time
 from typing import Any, Final
 
+import psutil
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts_app.permissions import OperatorsOnly
+from accounts_app.permissions import AnyoneSignedIn, OperatorsOnly
 from accounts_app.rest.problems import bad_field
 from metrics_app import selectors
+from metrics_app.machine import database_bytes, uptime_s
+from tasks_app import selectors as task_selectors
 from workers_app.models import Worker
 
 HOUR_S: Final = 3600
 MAX_HOURS: Final = 24 * 3650
+
+
+class StatsSerializer(serializers.Serializer[Any]):
+    """Counts and the dispatcher's own load."""
+
+    workers = serializers.DictField(child=serializers.IntegerField())
+    tasks = serializers.DictField(child=serializers.IntegerField())
+    system = serializers.DictField(child=serializers.FloatField())
+    database = serializers.DictField(child=serializers.FloatField())
+
+
+class StatsView(APIView):
+    """Counts of workers and tasks, and the dispatcher's load."""
+
+    permission_classes = (AnyoneSignedIn,)
+
+    @extend_schema(responses=StatsSerializer)
+    def get(self, request: Any) -> Response:
+        """Return them; a client sees the counts of its own tasks."""
+        return Response(
+            {
+                "workers": task_selectors.worker_counts(),
+                "tasks": task_selectors.task_counts(request.user),
+                "system": {
+                    "uptime_seconds": int(uptime_s()),
+                    "cpu_percent": psutil.cpu_percent(),
+                    "memory_mb": round(psutil.Process().memory_info().rss / 2**20, 1),
+                },
+                "database": {"size_mb": round(database_bytes() / 2**20, 2)},
+            }
+        )
 
 
 class ClusterPointSerializer(serializers.Serializer[Any]):

@@ -11,25 +11,12 @@ from django.utils.html import format_html
 
 from accounts_app.read_only_admin import ReadOnlyAdmin
 from tasks_app import services
+from tasks_app.duration_text import duration_text
 from tasks_app.file_admin import input_links, output_links
 from tasks_app.models import Result, Task
 
 MAX_SHOWN_COMMAND = 80
 ATTEMPT_COLUMNS = ("attempt", "worker_id", "state", "outcome", "failure_reason", "exit_code", "took", "detail")
-
-
-def duration_text(duration_ms: int | None) -> str:
-    """Return a duration as people say it."""
-    if duration_ms is None:
-        return "-"
-    if duration_ms < 1000:  # noqa: PLR2004 - a second
-        return f"{duration_ms} ms"
-    seconds = duration_ms / 1000
-    if seconds < 60:  # noqa: PLR2004 - a minute
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
 class ResultInline(admin.TabularInline):

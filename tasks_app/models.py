@@ -54,9 +54,7 @@ class Task(models.Model):
     command = models.TextField()
     name = models.CharField(max_length=255, blank=True, default="")
     status = models.CharField(max_length=10, choices=TaskStatus.choices, default=TaskStatus.QUEUED)
-    owner = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="tasks", db_index=False
-    )
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="tasks", db_index=False)
     priority = models.SmallIntegerField(default=0)
     timeout_s = models.PositiveIntegerField(default=3600, help_text="seconds")
     max_retries = models.PositiveSmallIntegerField(default=0)

@@ -30,5 +30,4 @@ urlpatterns = [
     re_path(rf"^tasks/{ID}/outputs/{NAME}/?\Z", OutputFileView.as_view(), name="task-output"),
     re_path(r"^files/?$", FileListView.as_view(), name="files"),
     re_path(rf"^files/{NAME}/?\Z", FileView.as_view(), name="file"),
-    re_path(r"^stats/?$", views.StatsView.as_view(), name="stats"),
 ]

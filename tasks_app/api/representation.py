@@ -170,15 +170,6 @@ class WhySerializer(serializers.Serializer[Any]):
     workers = WaitingWorkerSerializer(many=True)
 
 
-class StatsSerializer(serializers.Serializer[Any]):
-    """Counts and the dispatcher's own load."""
-
-    workers = serializers.DictField(child=serializers.IntegerField())
-    tasks = serializers.DictField(child=serializers.IntegerField())
-    system = serializers.DictField(child=serializers.FloatField())
-    database = serializers.DictField(child=serializers.FloatField())
-
-
 def utc_text(moment: datetime | None) -> str | None:
     """Return ISO 8601 in UTC with Z."""
     return moment.isoformat().replace("+00:00", "Z") if moment else None

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import Any
 
-import psutil
 from django.conf import settings
-from django.db import connection
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer, extend_schema
@@ -18,14 +15,13 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts_app.permissions import AnyoneSignedIn, allow
+from accounts_app.permissions import allow
 from accounts_app.rest.problems import Problem, bad_field
 from accounts_app.roles import Role
 from tasks_app import idempotency, selectors, services
 from tasks_app.api.filters import TaskFilter
 from tasks_app.api.representation import (
     AttemptSerializer,
-    StatsSerializer,
     SubmittedTaskSerializer,
     TaskRequestSerializer,
     TaskSerializer,
@@ -193,34 +189,3 @@ class WhyView(TaskView):
     def get(self, request: Any, pk: str) -> Response:
         """Explain, worker by worker."""
         return Response(why(self.find(pk)))
-
-
-class StatsView(APIView):
-    """Counts of workers and tasks, and the dispatcher's load."""
-
-    permission_classes = (AnyoneSignedIn,)
-
-    @extend_schema(responses=StatsSerializer)
-    def get(self, request: Any) -> Response:
-        """Return them; a client sees the counts of its own tasks."""
-        process = psutil.Process()
-        return Response(
-            {
-                "workers": selectors.worker_counts(),
-                "tasks": selectors.task_counts(request.user),
-                "system": {
-                    "uptime_seconds": int(time.monotonic() - settings.OCTASKLY_STARTED_AT_MONOTONIC),
-                    "cpu_percent": psutil.cpu_percent(),
-                    "memory_mb": round(process.memory_info().rss / 2**20, 1),
-                },
-                "database": {"size_mb": round(_database_bytes() / 2**20, 2)},
-            }
-        )
-
-
-def _database_bytes() -> int:
-    with connection.cursor() as cursor:
-        cursor.execute("PRAGMA page_count")
-        pages = cursor.fetchone()[0]
-        cursor.execute("PRAGMA page_size")
-        return int(pages * cursor.fetchone()[0])
