@@ -1,8 +1,9 @@
-"""Registers the pages."""
+"""Registers the pages, and the admin that they dress."""
 
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.contrib.admin import apps as admin_apps
 
 
 class DashboardAppConfig(AppConfig):
@@ -10,3 +11,11 @@ class DashboardAppConfig(AppConfig):
 
     name = "dashboard_app"
     verbose_name = "Dashboard"
+    default = True
+
+
+class DressedAdminConfig(admin_apps.AdminConfig):
+    """Django's admin on our own site."""
+
+    default = False
+    default_site = "dashboard_app.admin_site.DressedAdminSite"

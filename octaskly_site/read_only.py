@@ -7,15 +7,15 @@ from typing import Any, Final
 
 from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.template.loader import render_to_string
 from django.utils.decorators import sync_and_async_middleware
-from django.utils.html import escape
 
 from octaskly_site import status
 
 RETRY_AFTER_S: Final = 10
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 MAY_TRY: Final = frozenset(
-    {"/api/v1/auth/token", "/api/v1/auth/refresh", "/api/v1/auth/logout", "/api/v1/tasks/wait"},
+    {"/api/v1/auth/token", "/api/v1/auth/refresh", "/api/v1/auth/logout", "/api/v1/tasks/wait", "/login", "/logout"},
 )
 """They write so little that the reserve mostly has room for it, and whoever is to look must be able to sign in; or
 nothing at all, for all that it is a POST."""
@@ -59,8 +59,4 @@ def _refusal(request: HttpRequest, detail: str) -> HttpResponse:
         from accounts_app.rest.problems import PROBLEM_TYPE, problem_document
 
         return JsonResponse(problem_document(503, detail=detail), status=503, content_type=PROBLEM_TYPE)
-    page = (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Octaskly can only be read now</title>'
-        f"<h1>Octaskly can only be read now</h1><p>{escape(detail[0].upper() + detail[1:])}.</p><p>Go back and try again in a while.</p></html>"
-    )
-    return HttpResponse(page, status=503)
+    return HttpResponse(render_to_string("503.html", {"detail": detail}), status=503)

@@ -32,7 +32,7 @@ def print_welcome(options: DispatcherOptions, cluster: ClusterIdentity, admin: t
     lines = [
         f"Octaskly dispatcher ready   cluster {cluster.cluster_id[:8]}, database {options.db_path}",
         "",
-        f"  Web        {url}/admin/",
+        f"  Web        {url}/",
         f"  API        {url}/api/v1/",
     ]
     if options.serves_https:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support import levels
 from tests.support.cluster import Cluster
+from tests.support.migrated_database import lay_database
 from tests.support.small_disk import NoSmallDisk, SmallDisk, mounted_at
 
 
@@ -52,5 +53,6 @@ def new_cluster(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
 def cluster(new_cluster: Callable[..., Cluster]) -> Cluster:
     """A started dispatcher without workers, lease times shortened."""
     cluster = new_cluster()
+    lay_database(cluster.db_path)
     cluster.start_dispatcher()
     return cluster

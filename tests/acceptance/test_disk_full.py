@@ -77,11 +77,11 @@ def health(cluster: Cluster) -> int:
 def web_session(cluster: Cluster) -> Iterator[httpx.Client]:
     """Give a browser that is signed in to the admin."""
     with httpx.Client(base_url=cluster.url, timeout=30, trust_env=False) as browser:
-        page = browser.get("/admin/login/")
+        page = browser.get("/login/")
         token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
         assert token is not None
         form = {"username": "admin", "password": ADMIN_PASSWORD, "csrfmiddlewaretoken": token[1]}
-        assert browser.post("/admin/login/", data=form, headers={"Referer": cluster.url}).status_code == 302
+        assert browser.post("/login/", data=form, headers={"Referer": cluster.url}).status_code == 302
         yield browser
 
 
@@ -95,7 +95,7 @@ def check_reading_goes_on(cluster: Cluster, browser: httpx.Client, work: Work) -
     assert cluster.api.get("audit")
     for page in ("/admin/", "/admin/tasks_app/task/", f"/admin/tasks_app/task/{work.ids[0]}/change/"):
         assert browser.get(page).status_code == 200, page
-    assert httpx.get(f"{cluster.url}/admin/login/", trust_env=False).status_code == 200
+    assert httpx.get(f"{cluster.url}/login/", trust_env=False).status_code == 200
 
 
 def check_writing_is_refused(cluster: Cluster, browser: httpx.Client, work: Work) -> None:
@@ -143,6 +143,7 @@ def test_a_full_disk_makes_the_dispatcher_read_only_until_there_is_room(
     assert stderr_of(cluster).count("There is room again") == 1
 
 
+@pytest.mark.slow
 def test_without_a_reserve_the_writers_word_counts(cluster_on: Callable[..., Cluster], disk: SmallDisk) -> None:
     """OCTASKLY_DISK_RESERVE_MB=0: work is taken to the last page; the first write that fails ends that."""
     cluster = cluster_on(OCTASKLY_DISK_RESERVE_MB="0")

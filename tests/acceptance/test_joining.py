@@ -132,12 +132,12 @@ def test_off_loopback_the_web_server_speaks_https(new_cluster) -> None:
     for address in (f"{url}/health", f"{url}/join.sh", f"https://127.0.0.1:{cluster.port}/join.sh"):
         assert subprocess.run([*curl, address], capture_output=True, check=False).returncode == 0
     with httpx.Client(base_url=url, verify=False, trust_env=False) as browser:
-        page = browser.get("/admin/login/")
+        page = browser.get("/login/")
         assert "Secure" in page.headers["set-cookie"]
         token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
         assert token
         form = {"csrfmiddlewaretoken": token[1], "username": "admin", "password": "wrong"}
-        sent = browser.post("/admin/login/", data=form, headers={"Referer": f"{url}/admin/login/"})
+        sent = browser.post("/login/", data=form, headers={"Referer": f"{url}/login/"})
         assert sent.status_code == 200
         bundle = re.search(r"cp3\d+-[a-z0-9_-]+", browser.get("/join.sh").text)
         assert bundle

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from dispatcher.core.flapping import SAME_FAILURE_S
 from tests.support.cluster import Cluster
 from tests.support.open_folder import open_file
@@ -59,6 +61,7 @@ def test_a_killed_worker_that_comes_back_takes_its_task_again(cluster: Cluster) 
     assert processes_with(mark) == []
 
 
+@pytest.mark.slow
 def test_a_task_that_takes_five_workers_down_is_given_up(cluster: Cluster) -> None:
     """It fails with worker_lost after five executions; the worker it kept killing is suspended with the reason."""
     mark = new_mark()

@@ -53,7 +53,7 @@ def test_every_admin_list_opens_searches_and_shows_its_rows(cluster: Cluster, br
     task_id = cluster.api.submit("echo seen in the admin", name="an admin's task")
     cluster.wait_ended(task_id)
     assert "Log in" in browser.page("/admin/")
-    answer = browser.send_form("/admin/login/?next=/admin/", username="admin", password=ADMIN_PASSWORD)
+    answer = browser.send_form("/login/?next=/admin/", username="admin", password=ADMIN_PASSWORD)
     assert answer.status_code == 200
     lists = set(re.findall(r'href="(/admin/[a-z_]+/[a-z_]+/)"', browser.page("/admin/")))
     for wanted in ("task", "result", "worker", "jointoken", "auditentry", "user"):
@@ -71,7 +71,7 @@ def test_every_admin_list_opens_searches_and_shows_its_rows(cluster: Cluster, br
 def test_an_admin_action_does_what_rest_does(cluster: Cluster, browser: Browser) -> None:
     """Cancelling a queued task from the admin's list cancels it, with an audit row in the admin's name."""
     task_id = cluster.api.submit("echo never")
-    browser.send_form("/admin/login/?next=/admin/", username="admin", password=ADMIN_PASSWORD)
+    browser.send_form("/login/?next=/admin/", username="admin", password=ADMIN_PASSWORD)
     actions = re.findall(r'<option value="([a-z_]*cancel[a-z_]*)"', browser.page("/admin/tasks_app/task/"))
     assert actions
     browser.send_form("/admin/tasks_app/task/", action=actions[0], _selected_action=task_id)
@@ -83,7 +83,7 @@ def test_the_browsable_api_works_after_a_session_login(cluster: Cluster, browser
     """A person signs in once and reads the API as pages, with a form to submit a task."""
     cluster.api.submit("echo for the page", name="browsable")
     assert browser.http.get("/api/v1/tasks").status_code in {401, 403}
-    browser.send_form("/api/v1/session/login/", username="admin", password=ADMIN_PASSWORD)
+    browser.send_form("/login/", username="admin", password=ADMIN_PASSWORD)
     shown = browser.page("/api/v1/tasks")
     assert "browsable" in shown
     assert "text/html" in browser.http.get("/api/v1/tasks").headers["content-type"]
@@ -100,7 +100,7 @@ def test_the_schema_is_openapi_3_1_and_the_docs_page_opens(cluster: Cluster, bro
     assert schema["openapi"].startswith("3.1")
     for path in ("tasks", "tasks/{id}", "tasks/{id}/cancel", "workers", "join-tokens", "audit", "stats", "auth/token"):
         assert f"/api/v1/{path}" in schema["paths"], sorted(schema["paths"])
-    browser.send_form("/api/v1/session/login/", username="admin", password=ADMIN_PASSWORD)
+    browser.send_form("/login/", username="admin", password=ADMIN_PASSWORD)
     browser.page("/api/v1/docs")
 
 

@@ -11,7 +11,7 @@ from accounts_app.roles import Role
 from audit_app.models import AuditEntry
 from octaskly_wire.join_token import JoinToken as TokenText
 from tasks_app import services
-from tasks_app.admin import duration_text
+from tasks_app.duration_text import duration_text
 from tasks_app.models import Task
 from tasks_app.submission import TaskSpec
 from workers_app.models import JoinToken, Worker

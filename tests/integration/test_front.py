@@ -38,11 +38,11 @@ def prepare(settings, tmp_path: Path):
 def sign_in(origin: str) -> int:
     """Return the status of a login form that is sent from a page of this origin to the proxy's name."""
     client = Client(enforce_csrf_checks=True, HTTP_HOST="proxy.example")
-    page = client.get("/admin/login/").content.decode()
+    page = client.get("/login/").content.decode()
     token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
     assert token
     form = {"csrfmiddlewaretoken": token[1], "username": "x", "password": "y"}
-    return client.post("/admin/login/", form, HTTP_ORIGIN=origin).status_code
+    return client.post("/login/", form, HTTP_ORIGIN=origin).status_code
 
 
 def test_behind_a_proxy_with_tls_forms_work_for_its_own_pages_only(prepare) -> None:

@@ -16,14 +16,24 @@ export function duration(seconds) {
 /** Return how many seconds ago a moment (ISO 8601) was. */
 export const secondsSince = (iso) => (iso ? Math.max(0, (Date.now() - Date.parse(iso)) / 1000) : null);
 
-/** Return "12 s ago", or "never". */
-export const ago = (iso) => (iso ? `${duration(Math.floor(secondsSince(iso)))} ago` : "never");
+/** Return an age that ticks in whole seconds. */
+export const age = (seconds) => (seconds < 60 ? `${Math.floor(seconds)} s` : duration(seconds));
+
+/** Return "12 s ago", "5 min ago", "3 h ago", "2 d ago", or "never". */
+export function ago(iso) {
+  if (!iso) return "never";
+  const seconds = Math.floor(secondsSince(iso));
+  if (seconds < 60) return `${seconds} s ago`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
+  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ago`;
+  return `${Math.floor(seconds / 86400)} d ago`;
+}
 
 /** Return a moment in the reader's own time. */
-export const moment = (iso) => (iso ? new Date(iso).toLocaleString() : "–");
+export const moment = (iso) => (iso ? new Date(iso).toLocaleString([], { hourCycle: "h23" }) : "–");
 
 /** Return the time of day in the reader's own time. */
-export const clock = (iso) => (iso ? new Date(iso).toLocaleTimeString() : "–");
+export const clock = (iso) => (iso ? new Date(iso).toLocaleTimeString([], { hourCycle: "h23" }) : "–");
 
 /** Return bytes as 512 B, 5.1 GiB. */
 export function bytes(count) {
