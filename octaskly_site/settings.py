@@ -183,7 +183,11 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "PREPROCESSING_HOOKS": SPECTACULAR_PREPROCESSING_HOOKS,
     # A task stands in the schema twice, with its warnings and without.
-    "ENUM_NAME_OVERRIDES": {"TaskStatusEnum": "tasks_app.models.TaskStatus"},
+    "ENUM_NAME_OVERRIDES": {
+        "TaskStatusEnum": "tasks_app.models.TaskStatus",
+        "SandboxEnum": "tasks_app.models.SANDBOX_CHOICES",
+        "FailureReasonEnum": "tasks_app.models.FAILURE_CHOICES",
+    },
 }
 
 LOGGING_CONFIG = None  # octaskly_site.logs sets up logging, from OCTASKLY_LOG.

@@ -140,7 +140,7 @@ class Result(models.Model):
     worker_id = models.CharField(max_length=36)
     state = models.CharField(max_length=10, choices=AttemptState.choices, default=AttemptState.ASSIGNED)
     outcome = models.CharField(max_length=10, choices=AttemptOutcome.choices, null=True, blank=True)
-    failure_reason = models.CharField(max_length=20, null=True, blank=True)
+    failure_reason = models.CharField(max_length=20, choices=FAILURE_CHOICES, null=True, blank=True)
     detail = models.TextField(blank=True, default="")
     is_superseded = models.BooleanField(default=False, help_text="a late outcome came after the attempt was given up")
     exit_code = models.IntegerField(null=True, blank=True)
@@ -154,7 +154,7 @@ class Result(models.Model):
     spawn_seconds = models.FloatField(
         null=True, blank=True, help_text="from asking the sandbox for the command to its start"
     )
-    sandbox_level = models.CharField(max_length=12, blank=True, default="")
+    sandbox_level = models.CharField(max_length=12, choices=SANDBOX_CHOICES, blank=True, default="")
     sandbox_backend = models.CharField(max_length=64, blank=True, default="")
     limits = models.JSONField(default=dict, blank=True, help_text="limit -> kernel or polled")
     stdout_bytes = models.BigIntegerField(default=0, help_text="all the command wrote")

@@ -20,6 +20,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 PACKAGES = (
     "accounts_app",
     "audit_app",
+    "dashboard_app",
     "dispatcher",
     "metrics_app",
     "octaskly",
