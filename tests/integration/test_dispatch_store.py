@@ -36,7 +36,7 @@ from tasks_app.blob_store import BlobStore
 from tasks_app.dispatch_store import FITTING_QUERY, READY_QUERY, DispatchStore
 from tasks_app.ids import new_task_ids
 from tasks_app.models import Result, Task
-from tasks_app.selectors import worker_views
+from tasks_app.worker_views import worker_views
 from tests.support.messages import FROM_WORKER
 from workers_app.models import Worker
 from workers_app.selectors import worker_status

@@ -49,7 +49,7 @@ def test_inputs_are_bound_when_the_task_is_submitted(client):
     inputs = ["data/a.csv", f"tool.sh=sha256:{digest}"]
     task = submit(client, inputs=inputs, outputs=["out/*.png", "log"])
     assert (task["inputs"], task["outputs"]) == (inputs, ["out/*.png", "log"])
-    assert client.get(f"{URL}/{task['id']}").json() == task
+    assert client.get(f"{URL}/{task['id']}").json().items() <= task.items()
     assert inputs_of(task) == {"data/a.csv": digest_of(b"named"), "tool.sh": digest}
 
 
