@@ -16,6 +16,8 @@ from octaskly.terminal_text import one_line
 F = TypeVar("F", bound=Callable[..., Any])
 
 ID_WIDTH: Final = 36
+KEPT_WIDTH: Final = 16
+"""Of a column that is not the last: states and times stay whole on a narrow terminal."""
 COLOURS: Final = {
     "queued": "cyan", "running": "blue", "completed": "green", "failed": "red", "cancelled": "yellow",
     "connected": "green", "disconnected": "red", "pending": "yellow", "suspended": "red", "revoked": "red",
@@ -78,12 +80,17 @@ def rich_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
+    lines = [[one_line(cell) for cell in row] for row in rows]
     shown = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
+    for place, column in enumerate(columns):
+        longest = max((len(line[place]) for line in lines), default=0)
+        # Where there is not room for all, the last column gives way first: it holds the long texts.
         width = ID_WIDTH if column == "ID" else len(column)
-        shown.add_column(column, no_wrap=True, overflow="ellipsis", min_width=width)
-    for row in rows:
-        shown.add_row(*(Text(one_line(cell), style=COLOURS.get(cell, "")) for cell in row))
+        is_last = place == len(columns) - 1
+        least = width if is_last else max(width, min(longest, KEPT_WIDTH))
+        shown.add_column(column, no_wrap=True, overflow="ellipsis", min_width=least)
+    for line in lines:
+        shown.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in line))
     return shown
 
 

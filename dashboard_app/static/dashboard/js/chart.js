@@ -37,7 +37,7 @@ export class Chart {
   }
 
   width() {
-    return Math.max(200, this.parent.clientWidth);
+    return Math.max(160, this.parent.clientWidth);
   }
 
   set(rows) {

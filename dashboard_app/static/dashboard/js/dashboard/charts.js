@@ -8,7 +8,7 @@ import { onChange, state } from "../live.js";
 const HISTORY = "/api/v1/stats/history?hours=1";
 const MINUTE_S = 60;
 const LATE_STEPS = 3;
-const HEIGHT = 140;
+const HEIGHT = 110;
 
 const short = (number) => (number === null ? "–" : number >= 1000 ? `${(number / 1000).toFixed(1)}k` : String(Math.round(number * 10) / 10));
 const percent = (number) => (number === null ? "–" : `${Math.round(number)} %`);
