@@ -76,11 +76,11 @@ export class Chart {
     return columns;
   }
 
-  /** Return from when to when it shows: what was measured, but at least a sixth of the span, so that a young chart is no blank. */
+  /** Return from when to when it shows: what was measured, but at least a twelfth of the span, so that a young chart is no blank. */
   shownTime() {
     const newest = this.rows[this.rows.length - 1][0];
     const { spanS } = this.options;
-    return [newest - Math.min(spanS, Math.max(spanS / 6, newest - this.rows[0][0])), newest];
+    return [newest - Math.min(spanS, Math.max(spanS / 12, newest - this.rows[0][0])), newest];
   }
 
   draw() {
