@@ -2,12 +2,14 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help run test slow lint simulate simulate-growth chaos format dist bench-transfer requirements clean
+.PHONY: help run test slow browser lint simulate simulate-growth chaos format dist bench-transfer bench-pages \
+	screenshots requirements clean
 
 help:
 	@echo "make run            start a dispatcher with one local worker (ARGS='--api-port 8080' passes flags)"
 	@echo "make test           lint, types, layers, migrations and the whole test suite"
 	@echo "make slow           the tests that take long: ten thousand commands, ten gigabytes of output"
+	@echo "make browser        the pages in a real Chromium; what it saw lies in build/browser"
 	@echo "make lint           the same without the test suite"
 	@echo "make simulate       tell stories of a simulated cluster: SEEDS=100000, or SEED=7 for one with all its steps"
 	@echo "make simulate-growth  10,000 workers and 1,000,000 tasks in virtual time, with the cost of a task"
@@ -15,6 +17,8 @@ help:
 	@echo "make format         let ruff rewrite the code"
 	@echo "make dist           build the wheel into dist/"
 	@echo "make bench-transfer how fast files travel, beside cat, plain TLS and scp (ARGS='--mib 256')"
+	@echo "make bench-pages    how fast pages, lists and live events are with 100 workers and 100,000 tasks"
+	@echo "make screenshots    draw docs/images again, from a real cluster"
 	@echo "make requirements   pin the *.in files again"
 	@echo "make clean          remove .venv and caches; data/ stays"
 
@@ -27,6 +31,10 @@ test:
 slow:
 	@$(PYTHON) scripts/bootstrap.py --dev
 	@.venv/bin/python -m pytest -m slow $(ARGS)
+
+browser:
+	@$(PYTHON) scripts/bootstrap.py --dev
+	@.venv/bin/python -m pytest -m browser -rs $(ARGS)
 
 lint:
 	@exec $(PYTHON) scripts/check.py --no-tests
@@ -55,6 +63,14 @@ dist:
 bench-transfer:
 	@$(PYTHON) scripts/bootstrap.py --dev
 	@.venv/bin/python -m benchmarks.transfer $(ARGS)
+
+bench-pages:
+	@$(PYTHON) scripts/bootstrap.py --dev
+	@.venv/bin/python -m benchmarks.pages $(ARGS)
+
+screenshots:
+	@$(PYTHON) scripts/bootstrap.py --dev
+	@.venv/bin/python scripts/screenshots.py $(ARGS)
 
 PIN = .venv/bin/pip-compile --quiet --strip-extras --no-header --no-emit-options --no-emit-index-url \
 	--no-emit-trusted-host --no-emit-find-links

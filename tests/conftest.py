@@ -24,7 +24,8 @@ def _isolate_environment() -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         return
     for name in [name for name in os.environ if name.startswith("OCTASKLY_") or name == "RUST_LOG"]:
-        del os.environ[name]
+        if name != "OCTASKLY_CHROMIUM":  # Which browser to look with is no setting of what is tested.
+            del os.environ[name]
     folder = tempfile.mkdtemp(prefix="octaskly-tests-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ["OCTASKLY_DB_PATH"] = str(Path(folder, "octaskly.db"))

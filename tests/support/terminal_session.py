@@ -21,13 +21,13 @@ from rich.text import Text
 
 from tests.support.programs import ROOT, clean_environment
 
-ROWS, COLUMNS = 40, 124
+ROWS, COLUMNS = 40, 136
 ERASED: Final = re.compile(r"[^\n]*\r\x1b\[2K")
 """What stood on a line that was cleared afterwards."""
 PROMPT: Final = "\x1b[1;32m$\x1b[0m "
 PAGE: Final = """<!doctype html><html lang="en"><title>octaskly</title><style>
 body {{ margin: 0; background: #10151c; }}
-main {{ display: inline-block; background: #10151c; color: #dbe3ee; padding: 22px 26px; font: 14px/1.42 "DejaVu Sans Mono", monospace; }}
+main {{ display: inline-block; background: #10151c; color: #dbe3ee; padding: 22px 26px; font: 13px/1.45 "DejaVu Sans Mono", monospace; }}
 pre {{ margin: 0; font: inherit; }}
 {stylesheet}
 </style><main><pre>{code}</pre></main></html>"""
