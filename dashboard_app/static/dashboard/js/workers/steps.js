@@ -37,13 +37,15 @@ const tasks = (running) => (running === 1 ? "One task runs" : `${running} tasks 
 /** Take a step for a worker {id, name, running}; `after` is called when it is done. The button waits meanwhile. */
 export function take(step, worker, button, after = () => {}) {
   if (ASKED[step]) ask(step, worker, after);
-  else act(button, () => tell(step, worker, {}, after));
+  else act(button, async () => {
+    await tell(step, worker, {});
+    await after();
+  });
 }
 
-async function tell(step, { id, name }, body, after) {
+async function tell(step, { id, name }, body) {
   await post(`/api/v1/workers/${encodeURIComponent(id)}/${step}`, body);
   notify(DONE[step](name));
-  await after();
 }
 
 function ask(step, worker, after) {
@@ -63,8 +65,9 @@ function ask(step, worker, after) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     act(yes, async () => {
-      await tell(step, worker, { reason: reason.value.trim() }, after);
+      await tell(step, worker, { reason: reason.value.trim() });
       dialog.close();
+      await after();
     });
   });
   dialog.addEventListener("close", () => dialog.remove());
