@@ -2,12 +2,13 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help run test slow browser lint simulate simulate-growth chaos format dist bench-transfer bench-pages \
+.PHONY: help run test slow matrix browser lint simulate simulate-growth chaos format dist bench-transfer bench-pages \
 	screenshots requirements clean
 
 help:
 	@echo "make run            start a dispatcher with one local worker (ARGS='--api-port 8080' passes flags)"
 	@echo "make test           lint, types, layers, migrations and the whole test suite"
+	@echo "make matrix         the sandbox's tables at every level but the default, as root and as an ordinary user"
 	@echo "make slow           the tests that take long: ten thousand commands, ten gigabytes of output"
 	@echo "make browser        the pages in a real Chromium; what it saw lies in build/browser"
 	@echo "make lint           the same without the test suite"
@@ -27,6 +28,10 @@ run:
 
 test:
 	@exec $(PYTHON) scripts/check.py $(ARGS)
+
+matrix:
+	@$(PYTHON) scripts/bootstrap.py --dev
+	@.venv/bin/python -m pytest -m matrix -n 2 --dist loadgroup $(ARGS)
 
 slow:
 	@$(PYTHON) scripts/bootstrap.py --dev

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.support.attacks import ATTACKS
+from tests.support.measured_once import measured_once
 from tests.support.other_user import NoOtherUser, as_ordinary_user
 
 if sys.platform == "linux":
@@ -145,7 +146,7 @@ def differences(column: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("column", list(EXPECTED))
+@pytest.mark.parametrize("column", [measured_once(column, f"attacks at {column}", column) for column in EXPECTED])
 def test_attacks_end_as_the_table_says(column):
     """Every attack escapes where the table says so, and nowhere else."""
     assert not (found := differences(column)), "\n".join(["", *found])

@@ -146,7 +146,7 @@ def cases(*families: dict) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         ("column", "name"),
         [
-            measured_once(f"{family_of(name)} at {column}", column, name)
+            measured_once(column, f"{family_of(name)} at {column}", column, name)
             for column, name in EXPECTED
             if any(name in family for family in families)
         ],

@@ -538,7 +538,7 @@ def complaint(program: Program, seen: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("name", list(PROGRAMS))
-@pytest.mark.parametrize("column", [measured_once(f"programs at {column}", column) for column in COLUMNS])
+@pytest.mark.parametrize("column", [measured_once(column, f"programs at {column}", column) for column in COLUMNS])
 def test_ordinary_programs_work(column, name):
     """A program gives the output that it gives anywhere, or is a known exception and does not."""
     if absent := missing(PROGRAMS[name]):
