@@ -35,7 +35,8 @@ matrix:
 
 slow:
 	@$(PYTHON) scripts/bootstrap.py --dev
-	@.venv/bin/python -m pytest -m slow $(ARGS)
+	@.venv/bin/python -m pytest -m slow -n 2 tests/simulation $(ARGS)
+	@.venv/bin/python -m pytest -m slow --ignore=tests/simulation $(ARGS)
 
 browser:
 	@$(PYTHON) scripts/bootstrap.py --dev
