@@ -35,8 +35,8 @@ matrix:
 
 slow:
 	@$(PYTHON) scripts/bootstrap.py --dev
-	@.venv/bin/python -m pytest -m slow -n 2 tests/simulation $(ARGS)
-	@.venv/bin/python -m pytest -m slow --ignore=tests/simulation $(ARGS)
+	@$(if $(ARGS),,.venv/bin/python -m pytest -m slow -n 2 tests/simulation)
+	@.venv/bin/python -m pytest -m slow $(if $(ARGS),$(ARGS),--ignore=tests/simulation)
 
 browser:
 	@$(PYTHON) scripts/bootstrap.py --dev
