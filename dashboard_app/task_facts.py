@@ -104,7 +104,7 @@ def facts_of(task: Task, user: Any) -> dict[str, Any]:
         "attempts": [_attempt_row(task, attempt, names) for attempt in attempts],
         "inputs": _inputs(task, user),
         "outputs": _outputs(task),
-        **_waiting(task, status),
+        **_waiting(task, status, user),
     }
 
 
@@ -190,10 +190,10 @@ def _outputs(task: Task) -> list[FileRow]:
     ]
 
 
-def _waiting(task: Task, status: TaskStatus) -> dict[str, Any]:
+def _waiting(task: Task, status: TaskStatus, viewer: Any) -> dict[str, Any]:
     if status is not TaskStatus.QUEUED:
         return {"why": None, "waiting": []}
-    told = why(task)
+    told = why(task, viewer)
     groups: dict[tuple[str, bool], list[dict[str, Any]]] = defaultdict(list)
     for worker in told["workers"]:
         groups[worker["reason"], worker["is_lasting"]].append(worker)

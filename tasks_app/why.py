@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from django.db import connection
 
+from accounts_app.roles import is_operator
 from dispatcher.ports import Explanation, TaskNeeds, WorkerView, closest, explain_waiting, lasting_obstacle
 from octaskly_wire.plain_words import span
 from tasks_app.models import Task, TaskStatus
@@ -26,8 +27,8 @@ AHEAD_QUERY: Final = (
 )
 
 
-def why(task: Task) -> dict[str, Any]:
-    """Return in plain words why the task waits, worker by worker."""
+def why(task: Task, viewer: Any) -> dict[str, Any]:
+    """Return in plain words why the task waits, worker by worker, as this user may know it."""
     status = TaskStatus(task.status)
     workers: list[dict[str, Any]] = []
     now = datetime.now(UTC)
@@ -42,7 +43,7 @@ def why(task: Task) -> dict[str, Any]:
         left = span((task.available_at - now).total_seconds() + 1)
         message = f"The task failed before and is tried again in {left} (at {moment})."
     else:
-        needs, views = needs_of(task), worker_views()
+        needs, views = needs_of(task), worker_views(for_operators=is_operator(viewer))
         explanations = explain_waiting(needs, views)
         workers = [_shown(explanation) for explanation in explanations]
         message = _summary(task, needs, views, explanations)

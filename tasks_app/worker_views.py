@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -28,12 +29,13 @@ def needs_of(task: Task) -> TaskNeeds:
     return TaskNeeds(SandboxLevel(task.sandbox), task.network, limits, task.timeout_s)
 
 
-def worker_views() -> list[WorkerView]:
-    """Return all workers that were not revoked."""
+def worker_views(*, for_operators: bool) -> list[WorkerView]:
+    """Return all workers that were not revoked. What operators wrote of them is for operators only."""
     live = live_attempts_by_worker()
     now = datetime.now(UTC)
     workers = Worker.objects.exclude(admission=Admission.REVOKED.value)
-    return [_view(worker, live.get(worker.id, 0), now) for worker in workers]
+    views = (_view(worker, live.get(worker.id, 0), now) for worker in workers)
+    return [view if for_operators else replace(view, admission_reason="") for view in views]
 
 
 def _view(worker: Worker, live_attempts: int, now: datetime) -> WorkerView:
@@ -74,7 +76,7 @@ class RecentProspects:
         """Return them, after a look at the workers if the last one is too long ago."""
         with self._looking:
             if self._found is None or time.monotonic() - self._looked_at > self._max_age_s:
-                self._found = Prospects(worker_views())
+                self._found = Prospects(worker_views(for_operators=False))
                 self._looked_at = time.monotonic()
             return self._found
 

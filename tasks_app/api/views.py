@@ -188,4 +188,4 @@ class WhyView(TaskView):
     @extend_schema(responses=WhySerializer)
     def get(self, request: Any, pk: str) -> Response:
         """Explain, worker by worker."""
-        return Response(why(self.find(pk)))
+        return Response(why(self.find(pk), request.user))

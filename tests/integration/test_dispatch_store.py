@@ -411,7 +411,7 @@ def test_caps_and_missing_levels_are_kept_with_the_worker(store, add_worker):
     assert worker.levels_unproven[1] == {
         "level": "strict", "reason": "user namespaces are forbidden", "is_below_floor": False,
     }  # fmt: skip
-    (view,) = worker_views()
+    (view,) = worker_views(for_operators=True)
     assert (view.max_limits, view.max_timeout_s) == (Limits(memory_mb=4096, processes=64), 3600)
     assert view.unproven == registration.unproven
     store.commit(

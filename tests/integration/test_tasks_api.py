@@ -282,6 +282,18 @@ def test_why_tells_one_worker_from_the_other(client, two_workers):
     assert task["warnings"] == []
 
 
+def test_what_operators_wrote_of_a_worker_is_for_operators(client, client_of, two_workers):
+    """Why a worker is suspended stands in an operator's answers; a client learns that it is, and no more."""
+    Worker.objects.update(admission="suspended", admission_reason="moves to another room")
+    task = submit(client)
+    assert task["warnings"] == ["No worker can run this as it is. Closest is walled: suspended."]
+    seen_by_client = client.get(f"{URL}/{task['id']}/why").json()
+    assert "moves" not in f"{task}{seen_by_client}"
+    assert {worker["reason"] for worker in seen_by_client["workers"]} == {"suspended"}
+    seen_by_operator = client_of(Role.DISPATCHER).get(f"{URL}/{task['id']}/why").json()
+    assert {worker["reason"] for worker in seen_by_operator["workers"]} == {"suspended: moves to another room"}
+
+
 def test_why_counts_what_is_ahead_for_the_same_workers(client, two_workers, monkeypatch):
     """Tasks of higher priority and older ones, of every level that the worker proves; far ahead is said as such."""
     monkeypatch.setattr("tasks_app.why.MAX_COUNTED_AHEAD", 3)
