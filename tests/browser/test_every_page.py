@@ -123,6 +123,8 @@ def test_the_theme_is_chosen_and_kept(viewer: Viewer, cluster: Cluster) -> None:
 
 def test_the_keyboard_is_enough(viewer: Viewer, cluster: Cluster) -> None:
     """Tab leads past the bar by the skip link to the form; a command is typed and run without the mouse."""
+    cluster.start_worker("typist")
+    cluster.wait_connected("typist")
     page = viewer.sign_in()
     page.reload()
     expect(page.locator("#live-state")).to_have_text("Live")

@@ -15,6 +15,8 @@ export class PageFetch {
   #isFetching = false;
   #isAskedAgain = false;
   #nextAt = 0;
+  #asked = 0;
+  #taken = 0;
 
   /** With `isForHidden` it asks while nobody sees the page, too. */
   constructor(take, { isForHidden = true } = {}) {
@@ -56,13 +58,25 @@ export class PageFetch {
   }
 
   async #fetch() {
+    this.#asked += 1;
+    const number = this.#asked;
     const response = await fetch(location.href, { headers: { Accept: "text/html" }, credentials: "same-origin", cache: "no-store" });
     if (response.redirected) {
       location.reload();
       return;
     }
-    if (response.ok) this.#take(new DOMParser().parseFromString(await response.text(), "text/html"));
+    if (!response.ok) return;
+    const text = await response.text();
+    // Two may be on their way at once, and the older one arrive last.
+    if (number < this.#taken) return;
+    this.#taken = number;
+    this.#take(new DOMParser().parseFromString(text, "text/html"));
   }
+}
+
+/** Let buttons be pressed: the server sends them disabled, for before the script is there a click would be lost. */
+function offerSteps(root) {
+  for (const button of root.querySelectorAll("button[data-step]")) button.disabled = false;
 }
 
 /** Parts of the page with these ids, replaced when the server renders them otherwise; `after()` is called after that. */
@@ -77,6 +91,7 @@ export class Parts extends PageFetch {
     });
     ids.forEach((id) => this.#known.set(id, byId(id).outerHTML));
     showTimes(document);
+    offerSteps(document);
   }
 
   #replace(id, part) {
@@ -86,6 +101,7 @@ export class Parts extends PageFetch {
     const focused = before.contains(document.activeElement) ? document.activeElement.id : "";
     const own = document.importNode(part, true);
     showTimes(own);
+    offerSteps(own);
     before.replaceWith(own);
     if (focused) byId(focused)?.focus({ preventScroll: true });
   }
