@@ -4,16 +4,14 @@ import { byId, el, keyed, setText } from "./dom.js";
 import { ago, bytes, count, kindOf } from "./format.js";
 import { noticeJoined, startJoinDialog } from "./dashboard/join_dialog.js";
 import { connect, onChange, state } from "./live.js";
+import { byName, detailOf, pageOf, showMeter, strongestLevel, usedBytes } from "./worker_parts.js";
 import { take } from "./workers/steps.js";
 
 const TICK_MS = 1000;
 const RANK = { paused: 0, disconnected: 1, suspended: 1, draining: 2, connected: 3, revoked: 4 };
 const TROUBLE = new Set(["disconnected", "paused", "suspended"]);
 const AWAY = new Set(["disconnected", "suspended", "revoked"]);
-const LEVELS = ["very_strict", "strict", "basic", "none"];
-const byName = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 const rows = new WeakMap();
-const pageOf = (worker) => `/workers/${encodeURIComponent(worker.id)}/`;
 
 function render() {
   const all = [...state.workers.values()].sort((one, other) => (RANK[one.status] ?? 2) - (RANK[other.status] ?? 2) || byName.compare(one.name, other.name));
@@ -110,8 +108,8 @@ function makeRow(worker) {
 }
 
 function meter(label) {
-  const fill = el("span");
-  return { label, fill, value: el("span", { class: "value" }), bar: el("span", { class: "meter", role: "meter", "aria-label": label, "aria-valuemin": "0", "aria-valuemax": "100" }, fill) };
+  const bar = el("span", { class: "meter", role: "meter", "aria-label": label, "aria-valuemin": "0", "aria-valuemax": "100" }, el("span"));
+  return { label, bar, value: el("span", { class: "value" }) };
 }
 
 function updateRow(element, worker) {
@@ -124,13 +122,13 @@ function updateRow(element, worker) {
   setText(row.address, worker.address);
   row.badge.className = `badge ${kindOf(worker.status)}`;
   setText(row.badge, worker.status);
-  setText(row.why, worker.status_text.slice(worker.status.length + 2));
-  const used = worker.memory_available_bytes === null ? null : worker.memory_total_bytes - worker.memory_available_bytes;
-  fill(row.slots, worker.slots ? worker.slots_used / worker.slots : null, `${worker.slots_used} of ${worker.slots}`, false);
-  fill(row.cpu, worker.cpu_percent === null ? null : worker.cpu_percent / 100, worker.cpu_percent === null ? "–" : `${Math.round(worker.cpu_percent)} % of ${worker.cpu_count}`);
-  fill(row.memory, used === null ? null : used / worker.memory_total_bytes, used === null ? "–" : usedOf(used, worker.memory_total_bytes));
+  setText(row.why, detailOf(worker));
+  const used = usedBytes(worker);
+  showMeter(row.slots.bar, row.slots.value, worker.slots ? worker.slots_used / worker.slots : null, `${worker.slots_used} of ${worker.slots}`, { warns: false });
+  showMeter(row.cpu.bar, row.cpu.value, worker.cpu_percent === null ? null : worker.cpu_percent / 100, worker.cpu_percent === null ? "–" : `${Math.round(worker.cpu_percent)} % of ${worker.cpu_count}`);
+  showMeter(row.memory.bar, row.memory.value, used === null ? null : used / worker.memory_total_bytes, used === null ? "–" : usedOf(used, worker.memory_total_bytes));
   setText(row.disk, bytes(worker.disk_free_bytes));
-  setText(row.level, LEVELS.find((level) => worker.levels.includes(level)) ?? "–");
+  setText(row.level, strongestLevel(worker) ?? "–");
   setText(row.network, worker.levels.length && worker.allows_network ? "with network" : "");
   setText(row.seen, ago(worker.last_seen_at));
   const possible = possibleSteps(worker);
@@ -150,16 +148,6 @@ function possibleSteps(worker) {
   if (worker.admission === "suspended") return new Set(["approve"]);
   if (worker.admission !== "approved") return new Set();
   return new Set([worker.is_draining ? "resume" : "drain", "suspend"]);
-}
-
-function fill({ bar, fill: inner, value }, share, text, warns = true) {
-  const percent = share === null || !Number.isFinite(share) ? 0 : Math.max(0, Math.min(100, 100 * share));
-  inner.style.width = `${percent}%`;
-  bar.setAttribute("aria-valuenow", Math.round(percent));
-  bar.setAttribute("aria-valuetext", text);
-  bar.classList.toggle("warn", warns && percent >= 85 && percent < 95);
-  bar.classList.toggle("bad", warns && percent >= 95);
-  setText(value, text);
 }
 
 for (const card of JSON.parse(byId("cards").textContent)) state.workers.set(card.id, card);

@@ -3,12 +3,11 @@
 import { act, post } from "../api.js";
 import { byId, el, keyed, setText } from "../dom.js";
 import { ago, bytes, count, kindOf } from "../format.js";
+import { byName, detailOf, pageOf, showMeter, strongestLevel, usedBytes } from "../worker_parts.js";
 
 const COMPACT_FROM = 25;
 const RANK = { pending: 0, paused: 1, suspended: 1, disconnected: 2, draining: 3, connected: 4 };
 const AWAY = new Set(["disconnected", "pending", "suspended"]);
-const LEVELS = ["very_strict", "strict", "basic", "none"];
-const byName = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 const parts = new WeakMap();
 let shown = new Map();
 
@@ -44,7 +43,7 @@ export function tickWorkers() {
 
 function makeCard(worker) {
   const part = {
-    name: el("a", { class: "card-name", href: `/workers/${encodeURIComponent(worker.id)}/` }),
+    name: el("a", { class: "card-name", href: pageOf(worker) }),
     badge: el("span", { class: "badge" }),
     state: el("span", { class: "card-state" }),
     slots: meterOf("Slots", "slots"),
@@ -71,12 +70,10 @@ function makeCard(worker) {
 }
 
 function meterOf(label, name) {
-  const bar = el("span");
   return {
     name: el("span", { class: `name ${name}` }, label),
-    meter: el("span", { class: `meter ${name}`, role: "meter", "aria-label": label, "aria-valuemin": "0", "aria-valuemax": "100" }, bar),
+    meter: el("span", { class: `meter ${name}`, role: "meter", "aria-label": label, "aria-valuemin": "0", "aria-valuemax": "100" }, el("span")),
     value: el("span", { class: `value ${name}` }),
-    bar,
   };
 }
 
@@ -89,30 +86,20 @@ function updateCard(card, worker) {
   part.name.title = worker.name;
   part.badge.className = `badge ${kindOf(worker.status)}`;
   setText(part.badge, worker.status);
-  const detail = worker.status_text.slice(worker.status.length + 2);
+  const detail = detailOf(worker);
   setText(part.state, detail);
   part.state.hidden = !detail;
   part.state.title = detail;
   part.approve.hidden = worker.status !== "pending" && worker.status !== "suspended";
   part.approve.setAttribute("aria-label", `Approve ${worker.name}`);
-  const usedBytes = worker.memory_available_bytes === null ? null : worker.memory_total_bytes - worker.memory_available_bytes;
-  show(part.slots, worker.slots ? worker.slots_used / worker.slots : null, `${worker.slots_used} of ${worker.slots}`, false);
-  show(part.cpu, worker.cpu_percent === null ? null : worker.cpu_percent / 100, worker.cpu_percent === null ? "–" : `${Math.round(worker.cpu_percent)} %`);
-  show(part.memory, usedBytes === null ? null : usedBytes / worker.memory_total_bytes, usedBytes === null ? "–" : bytes(usedBytes));
-  part.memory.value.title = usedBytes === null ? "" : `${bytes(usedBytes)} of ${bytes(worker.memory_total_bytes)}`;
-  const level = LEVELS.find((name) => worker.levels.includes(name));
+  const used = usedBytes(worker);
+  showMeter(part.slots.meter, part.slots.value, worker.slots ? worker.slots_used / worker.slots : null, `${worker.slots_used} of ${worker.slots}`, { warns: false });
+  showMeter(part.cpu.meter, part.cpu.value, worker.cpu_percent === null ? null : worker.cpu_percent / 100, worker.cpu_percent === null ? "–" : `${Math.round(worker.cpu_percent)} %`);
+  showMeter(part.memory.meter, part.memory.value, used === null ? null : used / worker.memory_total_bytes, used === null ? "–" : bytes(used));
+  part.memory.value.title = used === null ? "" : `${bytes(used)} of ${bytes(worker.memory_total_bytes)}`;
+  const level = strongestLevel(worker);
   setText(part.level, level ? level + (worker.allows_network ? ", network" : "") : "");
   setText(part.seen, seenText(worker));
-}
-
-function show({ meter, value, bar }, share, text, warns = true) {
-  const percent = share === null || !Number.isFinite(share) ? 0 : Math.max(0, Math.min(100, 100 * share));
-  bar.style.width = `${percent}%`;
-  meter.setAttribute("aria-valuenow", Math.round(percent));
-  meter.setAttribute("aria-valuetext", text);
-  meter.classList.toggle("warn", warns && percent >= 85 && percent < 95);
-  meter.classList.toggle("bad", warns && percent >= 95);
-  setText(value, text);
 }
 
 const seenText = (worker) => (worker.last_seen_at ? `seen ${ago(worker.last_seen_at)}` : "never seen");

@@ -4,6 +4,7 @@ import { get, notify } from "../api.js";
 import { Chart } from "../chart.js";
 import { byId } from "../dom.js";
 import { bytes } from "../format.js";
+import { usedBytes } from "../worker_parts.js";
 
 const HOUR_S = 3600;
 const LIVE_HOURS = 1;
@@ -61,8 +62,6 @@ const CHARTS = [
     live: (card) => [card.load_1m],
   },
 ];
-
-const usedBytes = (card) => (card.memory_available_bytes === null ? null : card.memory_total_bytes - card.memory_available_bytes);
 
 export class VitalsCharts {
   #workerId;
