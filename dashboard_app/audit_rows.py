@@ -13,7 +13,7 @@ from django.db.models.functions import Substr
 from audit_app.models import AuditEntry
 from audit_app.words import describe, details_of
 from tasks_app.models import Task
-from workers_app.models import Worker
+from workers_app.selectors import names_of_workers
 
 _MAX_LABEL: Final = 60
 _NO_PERSONS: Final = frozenset({"", "engine", "operator"})
@@ -62,7 +62,7 @@ class ShownRow:
 
 def shown(entries: Sequence[AuditEntry]) -> list[ShownRow]:
     """Return the entries as they are shown, in their order; names are looked up for all at once."""
-    worker_names = names_of_workers({entry.worker_id for entry in entries if entry.worker_id})
+    worker_names = names_of_workers(entry.worker_id for entry in entries)
     task_labels = _labels_of_tasks({entry.task_id for entry in entries if entry.task_id})
     first = entries[0].timestamp if entries else None
     return [
@@ -83,11 +83,6 @@ def shown(entries: Sequence[AuditEntry]) -> list[ShownRow]:
         )
         for entry in entries
     ]
-
-
-def names_of_workers(ids: set[str]) -> dict[str, str]:
-    """Return the names of those workers that are known."""
-    return dict(Worker.objects.filter(id__in=ids).values_list("id", "name")) if ids else {}
 
 
 def _labels_of_tasks(ids: set[str]) -> dict[str, str]:

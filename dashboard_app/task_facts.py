@@ -23,7 +23,7 @@ from tasks_app.file_selectors import nameable_contents
 from tasks_app.models import OutputKind, Result, Task, TaskOutput, TaskStatus
 from tasks_app.transitions import ENDED
 from tasks_app.why import why
-from workers_app.models import Worker
+from workers_app.selectors import names_of_workers
 
 MAX_ATTEMPTS: Final = 100
 MAX_FILES: Final = 500
@@ -85,7 +85,7 @@ def facts_of(task: Task, user: Any) -> dict[str, Any]:
     """Return the context of the task's page for this user."""
     attempts = list(task.results.defer("stdout", "stderr").order_by("-attempt")[:MAX_ATTEMPTS])
     last = next((attempt for attempt in attempts if attempt.attempt == task.attempt), None)
-    names = _worker_names({attempt.worker_id for attempt in attempts} | {task.worker_id or ""})
+    names = names_of_workers([task.worker_id, *(attempt.worker_id for attempt in attempts)])
     status = TaskStatus(task.status)
     ending = ending_words(task, last)
     return {
@@ -145,10 +145,6 @@ def _other_reason(attempt: Result) -> str:
     if attempt.outcome == "completed":
         return f"exit code {attempt.exit_code}"
     return (attempt.failure_reason or "").replace("_", " ") if attempt.outcome in {"rejected", "lost"} else ""
-
-
-def _worker_names(ids: set[str]) -> dict[str, str]:
-    return dict(Worker.objects.filter(id__in=ids - {""}).values_list("id", "name"))
 
 
 def _inputs(task: Task, user: Any) -> list[FileRow]:

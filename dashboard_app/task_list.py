@@ -20,7 +20,7 @@ from tasks_app import selectors
 from tasks_app.api.filters import TaskFilter
 from tasks_app.models import Task, TaskStatus
 from tasks_app.transitions import ENDED
-from workers_app.models import Worker
+from workers_app.selectors import names_of_workers
 
 PAGE_ROWS: Final = 50
 SEARCHED_TASKS: Final = 50_000
@@ -130,8 +130,7 @@ def page_of(user: Any, parameters: QueryDict) -> TaskPage:
 
 
 def _shown(tasks: list[Task]) -> list[TaskRow]:
-    ids = {task.worker_id for task in tasks if task.worker_id}
-    names = dict(Worker.objects.filter(id__in=ids).values_list("id", "name"))
+    names = names_of_workers(task.worker_id for task in tasks)
     return [
         TaskRow(
             task=task,

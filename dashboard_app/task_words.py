@@ -54,7 +54,11 @@ def label_of(task: Task) -> str:
 
 def limit_words(limits: dict[str, int]) -> list[str]:
     """Return each limit that was asked for."""
-    return [LIMITS[name].format(f"{number:,}") for name, number in limits.items() if name in LIMITS]
+    return list(_asked(limits).values())
+
+
+def _asked(limits: dict[str, int]) -> dict[str, str]:
+    return {name: LIMITS[name].format(f"{number:,}") for name, number in limits.items() if name in LIMITS}
 
 
 def status_words(task: Task) -> str:
@@ -76,7 +80,7 @@ def ending_words(task: Task, last: Result | None = None) -> str:
 
 def reason_words(task: Task, reason: str | None, exit_code: int | None, last: Result | None) -> str:
     """Return a failure's reason in words, with the limit that the task had asked for."""
-    asked = {name: LIMITS[name].format(f"{number:,}") for name, number in task.limits.items() if name in LIMITS}
+    asked = _asked(task.limits)
     match reason:
         case FailureReason.EXIT_CODE:
             return f"exit code {exit_code}"

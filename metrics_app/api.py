@@ -42,7 +42,7 @@ class StatsView(APIView):
         """Return them; a client sees the counts of its own tasks."""
         return Response(
             {
-                "workers": task_selectors.worker_counts(),
+                "workers": task_selectors.worker_counts(task_selectors.live_attempts_by_worker()),
                 "tasks": task_selectors.task_counts(request.user),
                 "system": {
                     "uptime_seconds": int(uptime_s()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from django.db.models import Count, QuerySet
@@ -31,9 +32,11 @@ def task_counts(user: Any) -> dict[str, int]:
     return {status.value: 0 for status in TaskStatus} | dict(rows)
 
 
-def worker_counts() -> dict[str, int]:
-    """Return how many workers there are, how many run something, and how many are ready and idle."""
-    live = live_attempts_by_worker()
+def worker_counts(live: Mapping[str, int]) -> dict[str, int]:
+    """Return how many workers there are, how many run something, and how many are ready and idle.
+
+    `live` is what `live_attempts_by_worker` has returned.
+    """
     approved = Worker.objects.filter(admission=Admission.APPROVED.value, is_connected=True)
     states = Counter("active" if live.get(worker_id) else "idle" for worker_id in approved.values_list("id", flat=True))
     return {"total": Worker.objects.count(), "active": states["active"], "idle": states["idle"]}

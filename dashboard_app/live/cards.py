@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final
 
 from audit_app.models import AuditEntry
+from tasks_app.api.representation import utc_text
 from workers_app.models import Worker
 from workers_app.selectors import worker_status
 
@@ -37,8 +37,8 @@ def worker_card(worker: Worker, slots_used: int) -> dict[str, Any]:
         "allows_network": worker.allows_network,
         "address": worker.address,
         "platform": worker.platform,
-        "last_seen_at": time_text(worker.last_seen_at),
-        "connected_at": time_text(worker.connected_at),
+        "last_seen_at": utc_text(worker.last_seen_at),
+        "connected_at": utc_text(worker.connected_at),
         "admission": worker.admission,
     }
 
@@ -80,9 +80,9 @@ def task_row(task: Mapping[str, Any], worker_names: Mapping[str, str]) -> dict[s
         "command": task["command_head"],
         "owner": task["owner__username"],
         "worker_name": worker_names.get(worker_id),
-        "created_at": time_text(task["created_at"]),
-        "started_at": time_text(task["started_at"]),
-        "completed_at": time_text(task["completed_at"]),
+        "created_at": utc_text(task["created_at"]),
+        "started_at": utc_text(task["started_at"]),
+        "completed_at": utc_text(task["completed_at"]),
         "cancel_requested": task["cancel_requested_at"] is not None,
     }
 
@@ -91,7 +91,7 @@ def event_line(entry: AuditEntry, worker_names: Mapping[str, str], text: str) ->
     """Return an entry of the audit as it is shown; ids of nothing are null."""
     return {
         "id": entry.id,
-        "at": time_text(entry.timestamp),
+        "at": utc_text(entry.timestamp),
         "event_type": entry.event_type,
         "actor": entry.actor,
         "worker_id": entry.worker_id or None,
@@ -99,8 +99,3 @@ def event_line(entry: AuditEntry, worker_names: Mapping[str, str], text: str) ->
         "task_id": entry.task_id or None,
         "text": text,
     }
-
-
-def time_text(moment: datetime | None) -> str | None:
-    """Return a moment as REST shows it."""
-    return None if moment is None else moment.isoformat().replace("+00:00", "Z")

@@ -24,6 +24,7 @@ from tasks_app import selectors
 from tasks_app.models import Task, TaskStatus
 from tasks_app.transitions import ENDED
 from workers_app.models import Worker
+from workers_app.selectors import names_of_workers
 
 MAX_LIVE: Final = 50
 MAX_QUEUED: Final = 20
@@ -95,7 +96,7 @@ class Looker:
         seen = Seen(
             summary={
                 "tasks": _counts(Task.objects.all()),
-                "workers": selectors.worker_counts(),
+                "workers": selectors.worker_counts(used),
                 "slots": {"used": sum(used.values()), "total": ready.aggregate(total=Sum("slots"))["total"] or 0},
                 "rates": recent_rates(),
                 "system": self._machine.read(),
@@ -181,15 +182,10 @@ def _shown(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     groups["queued"].sort(key=lambda row: (-row["priority"], row["id"]))
     groups["ended"].sort(key=lambda row: (row["completed_at"] or _LONG_AGO, row["id"]), reverse=True)
     chosen = [*groups["running"][:MAX_LIVE], *groups["queued"][:MAX_QUEUED], *groups["ended"][:MAX_ENDED]]
-    names = _worker_names(row["worker_id"] for row in chosen)
+    names = names_of_workers(row["worker_id"] for row in chosen)
     return {row["id"]: cards.task_row(row, names) for row in chosen}
 
 
 def _lines(entries: list[AuditEntry]) -> list[dict[str, Any]]:
-    names = _worker_names(entry.worker_id for entry in entries)
+    names = names_of_workers(entry.worker_id for entry in entries)
     return [cards.event_line(entry, names, describe(entry, names)) for entry in entries]
-
-
-def _worker_names(ids: Iterable[str | None]) -> dict[str, str]:
-    wanted = {worker_id for worker_id in ids if worker_id}
-    return dict(Worker.objects.filter(id__in=wanted).values_list("id", "name")) if wanted else {}

@@ -15,7 +15,7 @@ _NO_FRACTION_FROM = 100
 @register.filter
 def took(duration_ms: int | None) -> str:
     """Return milliseconds as 400 ms, 1.5 s, 3 min 05 s."""
-    return "-" if duration_ms is None else duration_text(duration_ms)
+    return duration_text(duration_ms)
 
 
 @register.filter

@@ -13,8 +13,9 @@ from audit_app.models import AuditEntry
 from audit_app.selectors import newest_by_time, newest_first, oldest_first
 from audit_app.words import EVENT_TYPES
 from dashboard_app.access import operators_only
-from dashboard_app.audit_rows import names_of_workers, shown
+from dashboard_app.audit_rows import shown
 from tasks_app.models import Task
+from workers_app.selectors import names_of_workers
 
 TIMES: Final = ("timestamp_after", "timestamp_before")
 PAGE_ROWS: Final = 100
