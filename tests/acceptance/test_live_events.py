@@ -8,11 +8,10 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.support import levels
 from tests.support.api import Api
 from tests.support.cluster import ADMIN_PASSWORD, Cluster
 from tests.support.events import events_reader
-from tests.support.migrated_database import lay_database
+from tests.support.started_cluster import started_cluster
 
 ADD_USERS = f"""
 from django.contrib.auth.models import Group, User
@@ -25,17 +24,11 @@ for name, role in (("carol", "Client"), ("walter", "Worker")):
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One dispatcher with a worker for all of them."""
-    levels.need(levels.usual())
-    cluster = Cluster(tmp_path_factory.mktemp("events"))
-    try:
-        lay_database(cluster.db_path)
-        cluster.start_dispatcher()
+    with started_cluster(tmp_path_factory.mktemp("events")) as cluster:
         cluster.start_worker("alpha")
         cluster.manage("shell", "-c", ADD_USERS)
         cluster.wait_connected("alpha")
         yield cluster
-    finally:
-        cluster.close()
 
 
 def test_an_operator_sees_the_cluster_and_a_task_through_its_life(shared: Cluster) -> None:

@@ -13,13 +13,12 @@ import psutil
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.support import levels
 from tests.support.api import Api
 from tests.support.cluster import ADMIN_PASSWORD, Cluster
 from tests.support.counting_relay import counting_relay
 from tests.support.events import events_reader
 from tests.support.following import HttpReader, SocketReader, socket_reader
-from tests.support.migrated_database import lay_database
+from tests.support.started_cluster import started_cluster
 from tests.support.wait import wait_until
 
 ENDLESS = "echo one; echo two >&2; sleep 600"
@@ -29,15 +28,9 @@ MEBIBYTE = 1 << 20
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One dispatcher with a worker, for all that break nothing."""
-    levels.need(levels.usual())
-    cluster = Cluster(tmp_path_factory.mktemp("shared"))
-    try:
-        lay_database(cluster.db_path)
-        cluster.start_dispatcher()
+    with started_cluster(tmp_path_factory.mktemp("shared")) as cluster:
         cluster.start_worker("alpha")
         yield cluster
-    finally:
-        cluster.close()
 
 
 def follow(

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support import levels
 from tests.support.chromium import NoChromium, chromium
 from tests.support.cluster import ADMIN_PASSWORD, Cluster
-from tests.support.migrated_database import lay_database
 from tests.support.page_watch import PageWatch
+from tests.support.started_cluster import started_cluster
 
 PICTURES = Path(__file__).resolve().parents[2] / "build" / "browser"
 PATIENCE_MS = 15_000
@@ -55,14 +54,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A started dispatcher without workers, shared by the tests of a file."""
-    levels.need(levels.usual())
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
-    try:
-        lay_database(cluster.db_path)
-        cluster.start_dispatcher()
+    with started_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
-    finally:
-        cluster.close()
 
 
 class Viewer:

@@ -31,6 +31,15 @@ def user_of(db, django_user_model):
 
 
 @pytest.fixture
+def admin_user(user_of):
+    """Return a user of the Admin role who may enter the admin."""
+    user = user_of(Role.ADMIN, "root")
+    user.is_staff = user.is_superuser = True
+    user.save()
+    return user
+
+
+@pytest.fixture
 def client_of(user_of):
     """Return a function that gives a REST client signed in with a token of that role."""
 

@@ -20,15 +20,6 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def admin_user(user_of):
-    """Return a user of the Admin role who may enter the admin."""
-    user = user_of(Role.ADMIN, "root")
-    user.is_staff = user.is_superuser = True
-    user.save()
-    return user
-
-
-@pytest.fixture
 def browser(client, admin_user):
     """Return a browser session of that user."""
     client.force_login(admin_user)

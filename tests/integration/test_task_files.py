@@ -13,6 +13,7 @@ from django.urls import reverse
 from accounts_app.roles import Role
 from tasks_app.models import File, Task, TaskInput, TaskOutput
 from tests.support.files import FILES, body, digest_of, leave_outputs, put, store_content, upload
+from tests.support.submitting import submit
 
 pytestmark = pytest.mark.django_db
 URL = "/api/v1/tasks"
@@ -28,13 +29,6 @@ def own_folder(settings, tmp_path):
 def client(client_of):
     """Return a client user's REST client."""
     return client_of(Role.CLIENT)
-
-
-def submit(client, **task):
-    """Submit one task and return it."""
-    answer = client.post(URL, {"command": "true"} | task)
-    assert answer.status_code == 201, answer.content
-    return answer.json()
 
 
 def inputs_of(task):

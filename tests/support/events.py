@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import ClientConnection
 
 from tests.support.api import Api
+from tests.support.frames import FrameReader, open_socket
 
 PATIENCE_S = 20.0
 
 
-class EventsReader:
+class EventsReader(FrameReader):
     """One connection, and what it has shown so far."""
 
     def __init__(self, socket: ClientConnection) -> None:
-        self.socket = socket
-        self.frames: list[dict[str, Any]] = []
+        super().__init__(socket)
         self.times_s: list[float] = []
         self.summary: dict[str, Any] = {}
         self.tasks: dict[str, dict[str, Any]] = {}
@@ -30,8 +28,7 @@ class EventsReader:
 
     def next(self, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
         """Take the next frame in and return it."""
-        frame = json.loads(self.socket.recv(timeout_s))
-        self.frames.append(frame)
+        frame = super().next(timeout_s)
         self.times_s.append(time.monotonic())
         if frame.get("is_full"):
             self.tasks, self.workers, self.events = {}, {}, []
@@ -56,19 +53,9 @@ class EventsReader:
         """Return a worker's card, empty when there is none."""
         return next((card for card in self.workers.values() if card["name"] == name), {})
 
-    def close_code(self) -> int:
-        """Read to the end; return the code that the connection was closed with."""
-        try:
-            while True:
-                self.next()
-        except ConnectionClosed as closed:
-            return closed.rcvd.code if closed.rcvd else 0
-
 
 @contextlib.contextmanager
 def events_reader(api: Api, **options: Any) -> Iterator[EventsReader]:
     """Watch live events with the user's token; `options` of the connection may say otherwise."""
-    url = str(api.http.base_url).replace("http", "ws", 1).rstrip("/")
-    options.setdefault("additional_headers", {"Authorization": api.http.headers.get("Authorization", "")})
-    with connect(f"{url}/ws/events", **options) as socket:
+    with open_socket(api, "/ws/events", **options) as socket:
         yield EventsReader(socket)

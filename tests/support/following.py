@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
 
 from tests.support.api import Api
+from tests.support.frames import PATIENCE_S, FrameReader, open_socket
 from tests.support.wait import wait_until
-
-PATIENCE_S = 30.0
 
 
 class HttpReader:
@@ -62,17 +58,8 @@ class HttpReader:
         return f"HTTP {self.status}, {self.count} bytes, {self.failure}, ends with {bytes(self.received[-500:])!r}"
 
 
-class SocketReader:
+class SocketReader(FrameReader):
     """Follows a task over a WebSocket."""
-
-    def __init__(self, socket: ClientConnection) -> None:
-        self.frames: list[dict[str, Any]] = []
-        self.socket = socket
-
-    def next(self) -> dict[str, Any]:
-        """Return the next frame."""
-        self.frames.append(json.loads(self.socket.recv(PATIENCE_S)))
-        return self.frames[-1]
 
     def until(self, kind: str, **fields: Any) -> dict[str, Any]:
         """Read on to a frame with these fields, and return it."""
@@ -82,14 +69,6 @@ class SocketReader:
                 return frame
             assert frame["type"] != "end", f"the end came before a {kind} {fields}: {self.frames}"
 
-    def close_code(self) -> int:
-        """Read to the end; return the code that the connection was closed with."""
-        try:
-            while True:
-                self.next()
-        except ConnectionClosed as closed:
-            return closed.rcvd.code if closed.rcvd else 0
-
     def text_of(self, stream: str) -> str:
         """Return what came of a stream so far."""
         return "".join(frame["data"] for frame in self.frames if frame.get("stream") == stream and "data" in frame)
@@ -98,7 +77,5 @@ class SocketReader:
 @contextlib.contextmanager
 def socket_reader(api: Api, task_id: str, query: str = "", **options: Any) -> Iterator[SocketReader]:
     """Follow a task with the user's token; `options` of the connection may say otherwise."""
-    url = str(api.http.base_url).replace("http", "ws", 1).rstrip("/")
-    options.setdefault("additional_headers", {"Authorization": api.http.headers.get("Authorization", "")})
-    with connect(f"{url}/ws/tasks/{task_id}/output{query}", **options) as socket:
+    with open_socket(api, f"/ws/tasks/{task_id}/output{query}", **options) as socket:
         yield SocketReader(socket)

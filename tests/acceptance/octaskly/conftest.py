@@ -8,24 +8,17 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.octaskly.shell import Shell
-from tests.support import levels
 from tests.support.cluster import ADMIN_PASSWORD, Cluster
-from tests.support.migrated_database import lay_database
+from tests.support.started_cluster import started_cluster
 
 
 @pytest.fixture(scope="session")
 def shared_cluster(tmp_path_factory) -> Iterator[Cluster]:
     """A dispatcher and a worker with four slots, up for the whole session."""
-    levels.need(levels.usual())
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
-    try:
-        lay_database(cluster.db_path)
-        cluster.start_dispatcher()
+    with started_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         cluster.start_worker("w1", slots=4)
         cluster.wait_connected("w1")
         yield cluster
-    finally:
-        cluster.close()
 
 
 @pytest.fixture(scope="session")

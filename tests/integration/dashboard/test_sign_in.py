@@ -13,15 +13,6 @@ from accounts_app.roles import Role
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def admin_user(user_of):
-    """Return a user of the Admin role who may enter the admin."""
-    user = user_of(Role.ADMIN, "root")
-    user.is_staff = user.is_superuser = True
-    user.save()
-    return user
-
-
 def sign_in(client, password):
     """Return the page after a try."""
     return client.post("/login/", {"username": "root", "password": password}).content.decode()

@@ -1,4 +1,7 @@
-"""The worker's core as a for-loop: events in, effects out, invariants after every step."""
+"""The worker's core as a for-loop: events in, effects out, invariants after every step.
+
+Long because it is a list: many small cases of one object.
+"""
 
 from __future__ import annotations
 
