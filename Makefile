@@ -2,7 +2,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help run test slow matrix browser lint simulate simulate-growth chaos format dist bench-transfer bench-pages \
+.PHONY: help run test slow matrix quic fuzz browser lint simulate simulate-growth chaos format dist bench-transfer bench-pages \
 	screenshots requirements clean
 
 help:
@@ -10,6 +10,8 @@ help:
 	@echo "make test           lint, types, layers, migrations and the whole test suite"
 	@echo "make matrix         the sandbox's tables at every level but the default, as root and as an ordinary user"
 	@echo "make slow           the tests that take long: ten thousand commands, ten gigabytes of output"
+	@echo "make quic           over QUIC what is tested over TCP"
+	@echo "make fuzz           every REST route with what its schema allows, and more"
 	@echo "make browser        the pages in a real Chromium; what it saw lies in build/browser"
 	@echo "make lint           the same without the test suite"
 	@echo "make simulate       tell stories of a simulated cluster: SEEDS=100000, or SEED=7 for one with all its steps"
@@ -37,6 +39,14 @@ slow:
 	@$(PYTHON) scripts/bootstrap.py --dev
 	@$(if $(ARGS),,.venv/bin/python -m pytest -m slow -n 2 tests/simulation)
 	@.venv/bin/python -m pytest -m slow $(if $(ARGS),$(ARGS),--ignore=tests/simulation)
+
+quic:
+	@$(PYTHON) scripts/bootstrap.py --dev
+	@.venv/bin/python -m pytest -m quic -n 2 --dist loadgroup $(ARGS)
+
+fuzz:
+	@$(PYTHON) scripts/bootstrap.py --dev
+	@.venv/bin/python -m pytest -m fuzz -rs $(ARGS)
 
 browser:
 	@$(PYTHON) scripts/bootstrap.py --dev

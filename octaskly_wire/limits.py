@@ -53,3 +53,6 @@ CANCEL_GRACE_S: Final = 5.0
 """Between TERM and KILL for a command that is cancelled or over its time."""
 
 DEFAULT_PORT: Final = 5555
+
+MAX_TRUSTED_CAS: Final = 4
+"""CAs of a cluster at a time: the present one, and those on their way in or out."""

@@ -18,6 +18,7 @@ from octaskly_wire.limits import (
     MAX_INPUTS,
     MAX_OUTPUT_FILES,
     MAX_OUTPUT_PATTERNS,
+    MAX_TRUSTED_CAS,
 )
 from octaskly_wire.plain_words import memory_pair
 from octaskly_wire.vocabulary import (
@@ -169,6 +170,19 @@ class CapturedOutput(Part, frozen=True):
     sha256: Digest | None = None
 
 
+class AuditCheckpoint(Part, frozen=True):
+    """The audit trail's state behind one row: the row's id and hash, signed by the cluster (`audit_app`).
+
+    Workers keep checkpoints without being able to read anything from them, and show them again: that is what makes
+    them witnesses. `taken_at` is ISO 8601 in UTC.
+    """
+
+    row_id: Count
+    head: Digest
+    taken_at: ShortText
+    signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+
+
 class OutcomeReport(Part, frozen=True):
     """How an attempt ended, as the worker saw it.
 
@@ -246,6 +260,20 @@ class Register(Message, frozen=True):
     max_limits: Limits = Limits()
     max_timeout_s: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)] | None = None
     unproven: Annotated[list[UnprovenLevel], msgspec.Meta(max_length=8)] = []
+    witnessed: AuditCheckpoint | None = None
+    """The checkpoint with the highest row that the worker ever got from this cluster."""
+
+
+class RenewCertificate(Message, frozen=True):
+    """Ask for a new certificate before the present one expires. Of the request only the public key is taken."""
+
+    certificate_request: Certificate
+
+
+class TrustConfirmed(Message, frozen=True):
+    """Answer to TrustChanged, once it is on disk: the digests of the CAs' keys that the worker trusts now."""
+
+    ca_digests: Annotated[list[Digest], msgspec.Meta(min_length=1, max_length=MAX_TRUSTED_CAS)]
 
 
 class Heartbeat(Message, frozen=True):
@@ -447,6 +475,31 @@ class TransferRefused(Message, frozen=True):
     is_final: bool
 
 
+class CertificateRenewed(Message, frozen=True):
+    """Answer to RenewCertificate: the certificate that the worker proves itself with from now on."""
+
+    certificate: Certificate
+
+
+class RenewalRefused(Message, frozen=True):
+    """Answer to RenewCertificate: there is none, and why."""
+
+    detail: LongText
+
+
+class TrustChanged(Message, frozen=True):
+    """Trust exactly these CAs from now on, the one that signs new certificates first. Sent at the beginning of each link
+    and whenever it changes."""
+
+    ca_certificates: Annotated[list[Certificate], msgspec.Meta(min_length=1, max_length=MAX_TRUSTED_CAS)]
+
+
+class WitnessCheckpoint(Message, frozen=True):
+    """Keep this checkpoint of the audit trail, and show the highest one in each Register."""
+
+    checkpoint: AuditCheckpoint
+
+
 class HeartbeatAck(Message, frozen=True):
     """Echo of a heartbeat: the dispatcher lives."""
 
@@ -474,6 +527,8 @@ FromWorker = (
     | Hello
     | Auth
     | Register
+    | RenewCertificate
+    | TrustConfirmed
     | Heartbeat
     | AttemptStarted
     | OutputChunk
@@ -503,6 +558,10 @@ ToWorker = (
     | BlobChunk
     | BlobStored
     | TransferRefused
+    | CertificateRenewed
+    | RenewalRefused
+    | TrustChanged
+    | WitnessCheckpoint
     | HeartbeatAck
     | AdmissionChanged
     | Drain

@@ -60,6 +60,13 @@ class RejectionReason(StrEnum):
     DISK_FULL = "disk_full"
 
 
+class Transport(StrEnum):
+    """What carries a session. The same word is part of what a worker signs, so no proof serves on the other one."""
+
+    TCP = "tcp"
+    QUIC = "quic"
+
+
 class LinkPurpose(StrEnum):
     """What a worker opens a connection for. Bulk has connections of its own, so that it never delays a heartbeat."""
 

@@ -44,6 +44,10 @@ _REPORT = m.OutcomeReport(
 _CHUNK = m.BlobChunk(offset=1 << 18, data=b"\x00\xff")
 """The one message that goes both ways."""
 
+_CHECKPOINT = m.AuditCheckpoint(
+    row_id=2000, head=_DIGEST, taken_at="2026-11-27T12:00:00.000000Z", signature=b"\x07" * 64
+)
+
 FROM_WORKER: list[m.FromWorker] = [
     m.FetchCa(),
     m.Enrol(protocol_version=1, token_id="abcdefgh", secret="s" * 26, certificate_request=b"\x30\x82", name="pc-07"),
@@ -72,7 +76,10 @@ FROM_WORKER: list[m.FromWorker] = [
             m.UnprovenLevel(level=SandboxLevel.NONE, reason="below this worker's floor (basic)", is_below_floor=True),
             m.UnprovenLevel(level=SandboxLevel.STRICT, reason="user namespaces are forbidden"),
         ],
+        witnessed=_CHECKPOINT,
     ),
+    m.RenewCertificate(certificate_request=b"\x30\x82"),
+    m.TrustConfirmed(ca_digests=[_DIGEST]),
     m.Heartbeat(sequence=7, vitals=_VITALS, attempt_ids=["t1.2"]),
     m.AttemptStarted(attempt_id="t1.2"),
     m.OutputChunk(attempt_id="t1.2", stream="stdout", offset=0, data=b"\x00\xff"),
@@ -113,6 +120,10 @@ TO_WORKER: list[m.ToWorker] = [
     _CHUNK,
     m.BlobStored(sha256=_DIGEST),
     m.TransferRefused(detail="the attempt is not this worker's", is_final=True),
+    m.CertificateRenewed(certificate=b"\x30\x82"),
+    m.RenewalRefused(detail="the request is for another key"),
+    m.TrustChanged(ca_certificates=[b"\x30\x82", b"\x30\x83"]),
+    m.WitnessCheckpoint(checkpoint=_CHECKPOINT),
     m.HeartbeatAck(sequence=7),
     m.AdmissionChanged(admission=Admission.SUSPENDED, detail="disk is failing"),
     m.Drain(),

@@ -154,12 +154,12 @@ def test_numbers_that_no_table_holds_are_refused(codec):
 
 
 @pytest.mark.parametrize("codec", list(Codec))
-def test_a_worker_may_say_nothing_of_caps_and_missing_levels(codec):
+def test_a_worker_may_say_nothing_of_caps_missing_levels_and_checkpoints(codec):
     """Then it has none."""
     register = next(message for message in FROM_WORKER if isinstance(message, Register))
     said = msgspec.to_builtins(register) | {"type": "Register"}
-    for name in ("max_limits", "max_timeout_s", "unproven"):
+    for name in ("max_limits", "max_timeout_s", "unproven", "witnessed"):
         del said[name]
     payload = msgspec.json.encode(said) if codec is Codec.JSON else msgspec.msgpack.encode(said)
     read = decode_from_worker(payload, codec)
-    assert (read.max_limits, read.max_timeout_s, read.unproven) == (Limits(), None, [])
+    assert (read.max_limits, read.max_timeout_s, read.unproven, read.witnessed) == (Limits(), None, [], None)
