@@ -63,6 +63,16 @@ def choice(name: str, choices: Iterable[str], default: str = "") -> str:
     return value
 
 
+def switch(name: str) -> bool:
+    """Return a variable that is on or off; raise ConfigurationError naming it when it is neither."""
+    value = text(name, "0").lower()
+    if value in {"1", "true", "yes", "on"}:
+        return True
+    if value in {"0", "false", "no", "off"}:
+        return False
+    raise ConfigurationError(f"{name}: {value!r} is neither 1 nor 0", exit_code=2)
+
+
 def secret(name: str) -> str:
     """Return a secret, empty when there is none; raise ConfigurationError naming it when it is short or no ASCII."""
     value = text(name)

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--api-host", default="127.0.0.1", help="web address (default 127.0.0.1); any but loopback speaks HTTPS"
     )
     scheme = parser.add_mutually_exclusive_group()
-    scheme.add_argument("--https", action="store_true", help="speak HTTPS on loopback, too")
+    scheme.add_argument("--https", action="store_true", help="speak HTTPS on loopback, too (OCTASKLY_HTTPS=1)")
     scheme.add_argument(
         "--insecure-http", action="store_true", help="speak plain HTTP off loopback, as behind a proxy with TLS"
     )
@@ -75,7 +75,7 @@ def read_options(given: dict[str, object]) -> DispatcherOptions:
         bind=str(given["bind"]),
         api_port=_flag_or_env(given["api_port"], "OCTASKLY_API_PORT", 3000),
         api_host=api_host,
-        serves_https=bool(given["https"]) or not (given["insecure_http"] or is_loopback(api_host)),
+        serves_https=_serves_https(given, api_host),
         db_path=env.db_path(),
         threads=threads,
         runs_local_worker=bool(given["with_worker"]),
@@ -83,6 +83,12 @@ def read_options(given: dict[str, object]) -> DispatcherOptions:
         drain_timeout_s=drain_timeout_s,
         local_min_sandbox=env.choice("OCTASKLY_LOCAL_MIN_SANDBOX", SandboxLevel),
     )
+
+
+def _serves_https(given: dict[str, object], api_host: str) -> bool:
+    if given["insecure_http"]:
+        return False
+    return bool(given["https"]) or env.switch("OCTASKLY_HTTPS") or not is_loopback(api_host)
 
 
 def _port(raw: str) -> int:

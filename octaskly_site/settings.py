@@ -146,6 +146,11 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+# Off loopback, or where --https asks for it, the dispatcher turns these on by itself (web/front.py).
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = env.switch("OCTASKLY_HTTPS")
+# Strict-Transport-Security speaks for a whole machine, whatever the port: set here it would shut browsers out of whatever
+# else that machine serves in plain HTTP.
+SILENCED_SYSTEM_CHECKS = ["security.W004"]
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Strict"
 CSRF_COOKIE_SAMESITE = "Strict"

@@ -41,7 +41,8 @@ def ensure_environment(*, dev: bool) -> Path:
     _say("installing {} (once)".format("the requirements and the checking tools" if dev else "the requirements"))
     files = [argument for name in (DEV_FILES if dev else RUN_FILES) for argument in ("-r", str(ROOT / name))]
     done = subprocess.run(
-        [str(VENV_PYTHON), "-m", "pip", "install", "-qq", "--disable-pip-version-check", *files], check=False
+        [str(VENV_PYTHON), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--require-hashes", *files],
+        check=False,
     )
     if done.returncode != 0:
         sys.exit("octaskly: pip could not install the requirements; its message stands above")

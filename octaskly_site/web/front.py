@@ -34,6 +34,7 @@ def prepare_front(options: DispatcherOptions, cluster: ClusterIdentity, now: dat
     # Answers to this machine's own names and to no other, against DNS rebinding.
     settings.ALLOWED_HOSTS.extend(f"[{name}]" if ":" in name else name for name in names_of_machine(options.api_host))
     settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = options.serves_https
+    settings.SECURE_SSL_REDIRECT = options.serves_https
     if not options.serves_https:
         # A proxy with TLS in front leaves the browser's word, which is https, and passes plain HTTP on.
         settings.CSRF_TRUSTED_ORIGINS = [f"https://{name}" for name in settings.ALLOWED_HOSTS]

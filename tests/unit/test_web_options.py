@@ -7,6 +7,7 @@ import argparse
 import pytest
 
 from octaskly_site import options
+from octaskly_site.env import ConfigurationError
 from octaskly_site.web.limits import WebLimits, is_file_upload
 
 
@@ -34,6 +35,23 @@ def read(*flags: str) -> options.DispatcherOptions:
 def test_off_loopback_it_is_https_unless_told_otherwise(flags, serves_https):
     """Passwords and tokens do not cross a network in the clear by default."""
     assert read(*flags).serves_https is serves_https
+
+
+@pytest.mark.parametrize(
+    ("value", "flags", "serves_https"),
+    [("1", [], True), ("off", [], False), ("0", ["--https"], True), ("1", ["--insecure-http"], False)],
+)
+def test_a_variable_asks_for_https_as_the_flag_does(monkeypatch, value, flags, serves_https):
+    """The flags stand above it."""
+    monkeypatch.setenv("OCTASKLY_HTTPS", value)
+    assert read(*flags).serves_https is serves_https
+
+
+def test_a_variable_that_is_neither_on_nor_off_is_named(monkeypatch):
+    """A typing error never means plain HTTP."""
+    monkeypatch.setenv("OCTASKLY_HTTPS", "ture")
+    with pytest.raises(ConfigurationError, match="OCTASKLY_HTTPS"):
+        read()
 
 
 def test_it_cannot_be_both():
