@@ -17,6 +17,7 @@ from rest_framework import serializers
 from rest_framework.generics import GenericAPIView, ListAPIView
 
 from accounts_app.permissions import OperatorsOnly
+from accounts_app.rest.filters import WholeNumberFilter
 from accounts_app.rest.negotiation import AnyAccepted
 from accounts_app.rest.problems import bad_field
 from audit_app import export
@@ -43,7 +44,7 @@ class AuditSerializer(serializers.ModelSerializer[AuditEntry]):
 class AuditFilter(django_filters.FilterSet):
     """Filters on every column."""
 
-    id = django_filters.NumberFilter()
+    id = WholeNumberFilter()
     event_type = django_filters.CharFilter()
     actor = django_filters.CharFilter()
     worker_id = django_filters.CharFilter(method="along_its_index")
@@ -90,6 +91,7 @@ class AuditExportView(GenericAPIView[AuditEntry]):
     content_negotiation_class = AnyAccepted  # `format` would choose REST framework's renderer.
     queryset = AuditEntry.objects.order_by("id")
     filterset_class = AuditFilter
+    other_parameters = ("person",)
     pagination_class = None
 
     @extend_schema(

@@ -1,4 +1,4 @@
-"""The append-only table `audit_log`. Its only writer is trail.py; triggers refuse change and removal."""
+"""The append-only table `audit_log` and what keeps it honest. Its only writer is trail.py; triggers refuse change and removal."""
 
 from __future__ import annotations
 
@@ -34,3 +34,38 @@ class AuditEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id} {self.event_type}"
+
+
+class AuditKeys(models.Model):
+    """The one row with the trail's secrets, each sealed with a key of the secret key. keys.py is its only writer."""
+
+    id = models.SmallIntegerField(primary_key=True)
+    sealed_end = models.BinaryField(help_text="the last row, and the key that goes on from there")
+    sealed_origin = models.BinaryField(help_text="the first key; empty once it was taken off the machine")
+    sealed_signing_key = models.BinaryField(help_text="Ed25519, of checkpoints and tombstones")
+    exported_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "audit_keys"
+
+    def __str__(self) -> str:
+        return "the trail's keys"
+
+
+class AuditTombstone(models.Model):
+    """Rows that were removed by right. pruning.py is its only writer; triggers refuse change and removal."""
+
+    first_id = models.BigIntegerField(primary_key=True)
+    last_id = models.BigIntegerField()
+    row_count = models.BigIntegerField()
+    head = models.CharField(max_length=64, help_text="hash of the last row removed")
+    removed_by = models.CharField(max_length=150)
+    removed_at = models.CharField(max_length=40, help_text="ISO 8601 in UTC, as it is signed")
+    signature = models.CharField(max_length=128, help_text="Ed25519")
+
+    class Meta:
+        db_table = "audit_tombstones"
+        ordering: ClassVar = ["first_id"]
+
+    def __str__(self) -> str:
+        return f"{self.first_id}-{self.last_id}"

@@ -61,6 +61,12 @@ def on_permission_denied(sender: Any, user: Any, method: str, path: str, address
     _write("permission_denied", user.get_username(), method=method, path=path[:255], address=address)
 
 
+@receiver(signals.limit_reached, dispatch_uid="audit-limit-reached")
+def on_limit_reached(sender: Any, limit: str, username: str, address: str, **_: Any) -> None:
+    """Record that somebody asks for more than the budget has."""
+    _write("limit_reached", username, limit=limit, address=address)
+
+
 @receiver(signals.account_changed, dispatch_uid="audit-account-changed")
 def on_account_changed(sender: Any, actor: Any, username: str, change: str, details: dict[str, Any], **_: Any) -> None:
     """Record that an account was made, changed or deleted."""

@@ -33,6 +33,12 @@ def oldest_first(rows: QuerySet[AuditEntry], person: str, limit: int) -> list[Au
     return list(_of_person(rows, person).order_by("id")[:limit])
 
 
+def contradictions() -> int:
+    """Return how many checkpoints on record contradict the trail and are not explained by a restored backup."""
+    found = AuditEntry.objects.filter(event_type="audit_contradicted")
+    return found.exclude(details__contains='"explained_by_row":').order_by().count()
+
+
 def _of_person(rows: QuerySet[AuditEntry], person: str) -> QuerySet[AuditEntry]:
     if not person:
         return rows

@@ -1,26 +1,25 @@
-"""Writes and checks the audit trail: every row carries an HMAC over itself and the row before.
+"""Writes the audit trail: rows that are chained (chain.py), in the transaction of what they record.
 
-The key comes from the secret key, so somebody who edits the database file cannot make the chain fit again.
-Rows are written in the transaction of what they record: neither exists without the other.
+Neither exists without the other. verifying.py checks the trail; witnesses outside of the database keep what it was like.
 """
 
 from __future__ import annotations
 
-import hmac
-import json
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from hashlib import sha256
+from json import JSONEncoder
 from typing import Any, Final
 
-from django.conf import settings
 from django.db import connection, transaction
 
-GENESIS_HASH: Final = "0" * 64
+from audit_app import keys
+from audit_app.chain import COLUMNS
+
 MAX_ACTOR: Final = 150
-_COLUMNS: Final = "id, timestamp, event_type, actor, worker_id, task_id, details, previous_hash, hash"
-_VERIFY_ROWS: Final = 5000
+_INSERT: Final = f"INSERT INTO audit_log ({', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * len(COLUMNS))})"  # noqa: S608 - constant
+_as_json: Final = JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,96 +32,45 @@ class AuditEvent:
     task_id: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
 
-
-@dataclass(frozen=True, slots=True)
-class VerifyReport:
-    """What a check of the whole chain found."""
-
-    count: int
-    first_bad_id: int | None = None
-    problem: str = ""
+    def body(self, stored_time: str) -> tuple[str, ...]:
+        """Return the columns between the id and the hashes; the time is as the table holds it."""
+        return (
+            stored_time, self.event_type, self.actor[:MAX_ACTOR], self.worker_id, self.task_id, _as_json(self.details),
+        )  # fmt: skip
 
 
 def record(*events: AuditEvent, at: datetime | None = None) -> None:
     """Append the events, in order, to the caller's transaction.
 
-    Raises TransactionManagementError outside of a transaction: the row would survive a roll-back of what it
-    speaks of.
+    Raises TransactionManagementError outside of a transaction, for the row would survive a roll-back of what it
+    speaks of; WrongSeal under another secret key than the trail's.
     """
     if not events:
         return
     if not connection.in_atomic_block:
         raise transaction.TransactionManagementError("audit rows are written in the transaction they speak of")
-    moment = at or datetime.now(UTC)
-    stored_time = connection.ops.adapt_datetimefield_value(moment)
-    text_time = _time_text(moment)
+    stored_time = stored_time_of(at or datetime.now(UTC))
+    # The transaction holds the write lock (BEGIN IMMEDIATE), so nobody else appends meanwhile.
+    end, highest_id = keys.open_end()
+    rows, end = end.extended([event.body(stored_time) for event in events], highest_id)
     with connection.cursor() as cursor:
-        # The transaction holds the write lock (BEGIN IMMEDIATE), so nobody else appends meanwhile.
-        cursor.execute("SELECT id, hash FROM audit_log ORDER BY id DESC LIMIT 1")
-        last_id, last_hash = cursor.fetchone() or (0, GENESIS_HASH)
-        rows = []
-        for event in events:
-            last_id += 1
-            details = json.dumps(event.details, separators=(",", ":"), sort_keys=True)
-            actor = event.actor[:MAX_ACTOR]
-            body = (last_id, text_time, event.event_type, actor, event.worker_id, event.task_id, details)
-            row_hash = _row_hash(body, last_hash)
-            rows.append(
-                (last_id, stored_time, event.event_type, actor, event.worker_id, event.task_id, details, last_hash,
-                 row_hash)
-            )  # fmt: skip
-            last_hash = row_hash
-        cursor.executemany(
-            f"INSERT INTO audit_log ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",  # noqa: S608
-            rows,
-        )
+        cursor.executemany(_INSERT, rows)
+    keys.move_end(end)
 
 
-def verify() -> VerifyReport:
-    """Walk the whole chain; name the first row that does not fit."""
-    count = 0
-    previous_id, previous_hash = 0, GENESIS_HASH
-    with connection.cursor() as cursor:
-        while True:
-            cursor.execute(
-                f"SELECT {_COLUMNS} FROM audit_log WHERE id > %s ORDER BY id LIMIT %s",  # noqa: S608 - constant
-                [previous_id, _VERIFY_ROWS],
-            )
-            rows = cursor.fetchall()
-            if not rows:
-                return VerifyReport(count)
-            for row in rows:
-                problem = _problem_of(row, previous_id, previous_hash)
-                if problem:
-                    return VerifyReport(count, row[0], problem)
-                previous_id, previous_hash = row[0], row[8]
-                count += 1
+def append_offline(database: sqlite3.Connection, sealing_key: bytes, event: AuditEvent, at: datetime) -> None:
+    """Append an event to a database that is not Django's, in the caller's transaction there.
+
+    Nothing is written where no trail was begun. Raises WrongSeal under another secret key.
+    """
+    found = database.execute("SELECT sealed_end, (SELECT max(id) FROM audit_log) FROM audit_keys").fetchone()
+    if found is None:
+        return
+    rows, end = keys.opened_end(sealing_key, found[0]).extended([event.body(stored_time_of(at))], found[1] or 0)
+    database.executemany(_INSERT.replace("%s", "?"), rows)
+    database.execute("UPDATE audit_keys SET sealed_end = ?", [keys.sealed_end(sealing_key, end)])
 
 
-def _problem_of(row: tuple[Any, ...], previous_id: int, previous_hash: str) -> str:
-    if row[0] != previous_id + 1:
-        return f"rows are missing between {previous_id} and {row[0]}"
-    if row[7] != previous_hash:
-        return "it does not follow the row before"
-    try:
-        body = (row[0], _time_text(_read_time(row[1])), *row[2:7])
-    except (ValueError, TypeError):
-        return "its time is no time"
-    if not hmac.compare_digest(str(row[8]), _row_hash(body, previous_hash)):
-        return "it was changed"
-    return ""
-
-
-def _row_hash(body: tuple[Any, ...], previous_hash: str) -> str:
-    # JSON of a list is unambiguous: no two rows give the same text.
-    text = json.dumps([*body, previous_hash], separators=(",", ":"))
-    return hmac.new(settings.OCTASKLY_AUDIT_KEY, text.encode(), sha256).hexdigest()
-
-
-def _time_text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _read_time(stored: Any) -> datetime:
-    moment = stored if isinstance(stored, datetime) else datetime.fromisoformat(str(stored))
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+def stored_time_of(moment: datetime) -> str:
+    """Return a time as the table holds it: in UTC, without saying so."""
+    return str(moment.astimezone(UTC).replace(tzinfo=None))

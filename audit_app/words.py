@@ -14,6 +14,15 @@ _JOINERS: Final = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
 _ACTORS: Final = {"engine": "the dispatcher", "operator": "an operator at the command line", "": "somebody"}
 
 
+_LIMITED: Final = {
+    "denial": "refused requests that are written down",
+    "join_token": "join tokens",
+    "request": "requests",
+    "sign_in": "failed sign-ins",
+    "token": "tokens",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     """What a sentence is made of."""
@@ -21,6 +30,7 @@ class _Row:
     actor: str
     worker: str
     details: Mapping[str, Any]
+    has_worker: bool = True
 
     def __getitem__(self, name: str) -> str:
         """Return a detail as text, at a bounded length; empty when it is missing."""
@@ -47,6 +57,7 @@ def describe(entry: AuditEntry, worker_names: Mapping[str, str] | None = None) -
         actor=_ACTORS.get(entry.actor, entry.actor),
         worker=worker or "a worker",
         details=details_of(entry),
+        has_worker=bool(entry.worker_id),
     )
     words = _WORDS.get(entry.event_type)
     return _printable(words(row) if words is not None else _unknown(entry.event_type, row))
@@ -146,7 +157,18 @@ def _expired(row: _Row) -> str:
         for name, thing in (("outputs", "output"), ("uploads", "upload"), ("inputs", "input"), ("contents", "content"))
         if row[name] not in {"", "0"}
     ]
-    return f"over their time and removed: {', '.join(kinds)} ({row['bytes'] or '0'} bytes)"
+    size = f" ({row.count('bytes', 'byte')})" if row["bytes"] else ""
+    return f"over their time and removed: {', '.join(kinds)}{size}"
+
+
+def _times(row: _Row) -> str:
+    """Return how often more, where one row stands for many."""
+    return f", the last of {row['count']} more" if row["count"] else ""
+
+
+def _rotation_finished(row: _Row) -> str:
+    behind = row.after("; to enrol anew: ", "left_behind")
+    return f"{row.actor} dropped the old certificate authority, {row['dropped']}{behind}"
 
 
 def _exported(row: _Row) -> str:
@@ -157,9 +179,29 @@ def _exported(row: _Row) -> str:
 
 _WORDS: Final[Mapping[str, Callable[[_Row], str]]] = {
     "account_changed": _account_changed,
+    "audit_contradicted": lambda row: (
+        f"{f'{row.worker} holds' if row.has_worker else 'the cluster itself kept'} a checkpoint that contradicts the audit"
+        f"{row.after(': ', 'detail')}{row.after('; explained by the backup restored at row ', 'explained_by_row')}"
+    ),
     "audit_exported": _exported,
+    "audit_key_exported": lambda row: (
+        f"{row.actor} took the key of the audit off the machine{row.after(', into the file ', 'file')}"
+    ),
+    "audit_pruned": lambda row: (
+        f"{row.actor} removed {row.count('rows', 'old row')} of the audit{row.after(', up to row ', 'last_row')}"
+    ),
+    "ca_rotation_begun": lambda row: f"{row.actor} made a new certificate authority, {row['new']}, beside {row['old']}",
+    "ca_rotation_finished": _rotation_finished,
+    "certificate_refused": lambda row: f"{row.worker} got no new certificate{row.after(': ', 'reason')}",
+    "certificate_renewed": lambda row: f"{row.worker} got a new certificate{row.after(', good until ', 'expires_at')}",
+    "dispatcher_certificate_issued": lambda row: (
+        f"the dispatcher got a new certificate{row.after(', good until ', 'expires_at')}"
+    ),
+    "database_restored": lambda row: (
+        f"{row.actor} restored the backup '{row['backup']}'; the audit goes on behind its row {row['row'] or '0'}"
+    ),
     "enrol_refused": lambda row: (
-        f"{row['name'] or 'a machine'}{row.after(' at ', 'address')} may not join{row.after(': ', 'reason')}"
+        f"{row['name'] or 'a machine'}{row.after(' at ', 'address')} may not join{row.after(': ', 'reason')}{_times(row)}"
     ),
     "file_deleted": lambda row: f"{row.actor} deleted the file '{row['name']}'",
     "file_uploaded": lambda row: (
@@ -168,6 +210,13 @@ _WORDS: Final[Mapping[str, Callable[[_Row], str]]] = {
     ),
     "files_expired": _expired,
     "join_token_created": _join_token,
+    "limit_reached": lambda row: (
+        f"{row.actor}{row.after(' at ', 'address')} reached the limit of "
+        f"{_LIMITED.get(row['limit'], row['limit'])}; this is told once a minute"
+    ),
+    "keys_rotated": lambda row: (
+        f"{row.actor} changed the secret key" + (", and ended all sessions" if row.details.get("ends_sessions") else "")
+    ),
     "logged_out": lambda row: f"{row.actor} signed out{row.after(' from ', 'address')}",
     "login_failed": _login_failed,
     "login_succeeded": _login,
@@ -187,6 +236,9 @@ _WORDS: Final[Mapping[str, Callable[[_Row], str]]] = {
     "token_reused": lambda row: (
         f"a used token of {row.actor} came again{row.after(' from ', 'address')}; its sign-in was ended"
     ),
+    "trust_confirmed": lambda row: (
+        f"{row.worker} trusts {row.count('count', 'certificate authority', 'certificate authorities')}"
+    ),
     "worker_approved": lambda row: f"{row.worker} was approved by {row.actor}",
     "worker_connected": lambda row: (
         f"{row.worker} connected{row.after(' from ', 'address')}{row.after(' over ', 'transport')}"
@@ -197,6 +249,7 @@ _WORDS: Final[Mapping[str, Callable[[_Row], str]]] = {
     "worker_paused": lambda row: f"{row.worker} paused{row.after(': ', 'detail')}",
     "worker_refused": lambda row: (
         f"{row.worker}{row.after(' at ', 'address')} was refused{row.after(': ', 'detail') or row.after(': ', 'code')}"
+        f"{_times(row)}"
     ),
     "worker_resumed": lambda row: f"{row.worker} takes tasks again: resumed by {row.actor}",
     "worker_revoked": lambda row: f"{row.worker} was revoked by {row.actor}{row.after(': ', 'reason')}",

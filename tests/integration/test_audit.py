@@ -10,8 +10,11 @@ from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
 
 from accounts_app.roles import Role
+from audit_app import chain
 from audit_app.models import AuditEntry
-from audit_app.trail import AuditEvent, record, verify
+from audit_app.seal import WrongSeal
+from audit_app.trail import AuditEvent, record
+from audit_app.verifying import verify
 
 pytestmark = pytest.mark.django_db
 
@@ -75,12 +78,19 @@ def test_swapped_rows_are_found():
 
 
 def test_row_written_without_the_key_is_found(settings):
-    """Somebody who knows the format but not the secret key cannot continue the chain."""
+    """Somebody who knows the format but not the secret key cannot continue the chain, and neither can a wrong secret."""
     write(2)
-    settings.OCTASKLY_AUDIT_KEY = b"another key"
+    row = AuditEntry.objects.latest("id")
+    hashed = (row.id + 1, "2026-01-01 00:00:00", "tested", "me", "", "", "{}", row.hash)
+    execute(
+        "INSERT INTO audit_log VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)", *hashed, chain.row_hash(bytes(32), hashed)
+    )
+    assert verify().first_bad_id == row.id + 1
     write(1)
-    settings.OCTASKLY_AUDIT_KEY = b"another key, too"
-    assert verify().first_bad_id is not None
+    assert verify().first_bad_id == row.id + 1
+    settings.OCTASKLY_AUDIT_SEALING_KEY = b"another key"
+    with pytest.raises(WrongSeal):
+        write(1)
 
 
 def test_database_refuses_change_and_removal():

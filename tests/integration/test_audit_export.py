@@ -17,7 +17,8 @@ from accounts_app import tokens
 from accounts_app.roles import Role
 from audit_app import export
 from audit_app.models import AuditEntry
-from audit_app.trail import AuditEvent, record, verify
+from audit_app.trail import AuditEvent, record
+from audit_app.verifying import verify
 
 pytestmark = pytest.mark.django_db
 URL = "/api/v1/audit/export"
