@@ -7,6 +7,7 @@ From a certificate request only the public key is used: a peer never chooses a n
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
@@ -126,12 +127,11 @@ def issue_dispatcher_certificate(
     cluster_id: str,
     public_key: Ed25519PublicKey | EllipticCurvePublicKey,
     now: datetime,
+    lifetime: timedelta = DISPATCHER_LIFETIME,
 ) -> bytes:
     """Return a certificate (DER) good for serving as this cluster's dispatcher, and for nothing else."""
     san = x509.DNSName(dispatcher_server_name(cluster_id))
-    return _issue_leaf(
-        ca_certificate, ca_key, san, public_key, ExtendedKeyUsageOID.SERVER_AUTH, now, DISPATCHER_LIFETIME
-    )
+    return _issue_leaf(ca_certificate, ca_key, san, public_key, ExtendedKeyUsageOID.SERVER_AUTH, now, lifetime)
 
 
 def issue_worker_certificate(
@@ -141,15 +141,39 @@ def issue_worker_certificate(
     worker_id: str,
     public_key: Ed25519PublicKey,
     now: datetime,
+    lifetime: timedelta = WORKER_LIFETIME,
 ) -> bytes:
     """Return a certificate (DER) good for being this worker, and for nothing else."""
     san = x509.UniformResourceIdentifier(worker_uri(cluster_id, worker_id))
-    return _issue_leaf(ca_certificate, ca_key, san, public_key, ExtendedKeyUsageOID.CLIENT_AUTH, now, WORKER_LIFETIME)
+    return _issue_leaf(ca_certificate, ca_key, san, public_key, ExtendedKeyUsageOID.CLIENT_AUTH, now, lifetime)
 
 
 def certificate_expires_at(certificate: bytes) -> datetime:
     """Return the moment after which a certificate is refused, in UTC."""
     return _load(certificate).not_valid_after_utc
+
+
+def certificate_life(certificate: bytes) -> tuple[datetime, datetime]:
+    """Return when a certificate of ours was made and when it ends, in UTC; raises BadProof."""
+    loaded = _load(certificate)
+    return loaded.not_valid_before_utc + BACKDATED, loaded.not_valid_after_utc
+
+
+def certificate_sha256(certificate: bytes) -> str:
+    """Return the hex SHA-256 by which two ends speak of a certificate."""
+    return sha256(certificate).hexdigest()
+
+
+def issuer_among(certificate_der: bytes, ca_certificates: Iterable[bytes]) -> bytes:
+    """Return the one of these CAs that signed a certificate; raises BadProof when none of them did."""
+    certificate = _load(certificate_der)
+    for ca_certificate in ca_certificates:
+        try:
+            certificate.verify_directly_issued_by(_load(ca_certificate))
+        except (ValueError, TypeError, InvalidSignature):
+            continue
+        return ca_certificate
+    raise BadProof("the certificate is not of this cluster")
 
 
 def _issue_leaf(

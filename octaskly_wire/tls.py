@@ -22,26 +22,29 @@ VERSION: Final = "TLSv1.3"
 
 
 def server_context(
-    ca_certificate: bytes, certificate: bytes, key: Ed25519PrivateKey | EllipticCurvePrivateKey
+    trusted: bytes, certificate: bytes, key: Ed25519PrivateKey | EllipticCurvePrivateKey
 ) -> ssl.SSLContext:
     """Return the dispatcher's context: a client certificate is checked when given.
 
-    It is optional because a machine that enrols has none yet; the handshake lets it do nothing else.
+    `trusted`: one CA's certificate (DER), or several, joined. A client's is optional because a machine that enrols has none yet; the handshake lets it do nothing else.
     """
     context = _context(ssl.PROTOCOL_TLS_SERVER)
     context.num_tickets = 0  # No resumption: every session proves itself in full.
     context.verify_mode = ssl.CERT_OPTIONAL
-    context.load_verify_locations(cadata=ca_certificate)
+    context.load_verify_locations(cadata=trusted)
     _load_own(context, certificate, key)
     return context
 
 
-def client_context(ca_certificate: bytes, certificate: bytes | None, key: Ed25519PrivateKey | None) -> ssl.SSLContext:
-    """Return the worker's context: only a dispatcher of this CA, under the name the caller gives, will do."""
+def client_context(trusted: bytes, certificate: bytes | None, key: Ed25519PrivateKey | None) -> ssl.SSLContext:
+    """Return the worker's context: only a dispatcher of a trusted CA, under the name the caller gives, will do.
+
+    `trusted`: one CA's certificate (DER), or several, joined.
+    """
     context = _context(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = True
     context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(cadata=ca_certificate)
+    context.load_verify_locations(cadata=trusted)
     if certificate is not None and key is not None:
         _load_own(context, certificate, key)
     return context

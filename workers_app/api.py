@@ -2,23 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import django_filters
 from django.shortcuts import get_object_or_404
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.generics import ListAPIView, RetrieveAPIView
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts_app import limits
+from accounts_app.charging import charge_account
 from accounts_app.permissions import OperatorsOnly
+from accounts_app.rest.filters import TruthFilter
 from accounts_app.rest.pagination import CursorPages
 from accounts_app.rest.problems import Problem
+from accounts_app.rest.schema import refusals
+from accounts_app.rest.strict import StrictSerializer, Text, TrueOrFalse, WholeNumber
+from octaskly_wire.vocabulary import SandboxLevel
 from workers_app import services
 from workers_app.enrolment import MAX_TTL_S, MAX_USES
 from workers_app.models import ADMISSION_CHOICES, Worker
 from workers_app.selectors import is_draining, worker_status
+
+SANDBOX_LEVELS = [level.value for level in SandboxLevel]
+
+
+class LevelSerializer(serializers.Serializer[Any]):
+    """A sandbox level that the worker proved."""
+
+    level = serializers.ChoiceField(SANDBOX_LEVELS)
+    backend = serializers.CharField()
+    gaps = serializers.ListField(child=serializers.CharField(), required=False)
+
+
+class UnprovenLevelSerializer(serializers.Serializer[Any]):
+    """A sandbox level that the worker does not offer."""
+
+    level = serializers.ChoiceField(SANDBOX_LEVELS)
+    reason = serializers.CharField()
+    is_below_floor = serializers.BooleanField(required=False, help_text="its owner allows nothing that weak")
+
+
+class VitalsSerializer(serializers.Serializer[Any]):
+    """The latest load readings; empty before the first."""
+
+    cpu_percent = serializers.FloatField(required=False)
+    memory_total_bytes = serializers.IntegerField(required=False)
+    memory_available_bytes = serializers.IntegerField(required=False)
+    disk_free_bytes = serializers.IntegerField(required=False)
+    load_1m = serializers.FloatField(required=False)
+    round_trip_seconds = serializers.FloatField(required=False, allow_null=True)
+
+
+def _shown_as(shape: Any) -> serializers.JSONField:
+    # A class for each, as what is said of a field is not copied with it.
+    field: Any = extend_schema_field(shape)(type("Shown", (serializers.JSONField,), {}))
+    return cast("serializers.JSONField", field(read_only=True))
 
 
 class WorkerSerializer(serializers.ModelSerializer[Worker]):
@@ -26,6 +67,10 @@ class WorkerSerializer(serializers.ModelSerializer[Worker]):
 
     status = serializers.SerializerMethodField()
     is_draining = serializers.SerializerMethodField()
+    levels = _shown_as(LevelSerializer(many=True))
+    levels_unproven = _shown_as(UnprovenLevelSerializer(many=True))
+    max_limits = _shown_as({"type": "object", "additionalProperties": {"type": "integer"}})
+    vitals = _shown_as(VitalsSerializer)
 
     class Meta:
         model = Worker
@@ -52,8 +97,8 @@ class WorkerFilter(django_filters.FilterSet):
 
     name = django_filters.CharFilter()
     admission = django_filters.ChoiceFilter(choices=ADMISSION_CHOICES)
-    is_connected = django_filters.BooleanFilter()
-    is_draining = django_filters.BooleanFilter()
+    is_connected = TruthFilter()
+    is_draining = TruthFilter()
 
 
 class NewestFirst(CursorPages):
@@ -80,10 +125,10 @@ class WorkerDetailView(RetrieveAPIView[Worker]):
     queryset = Worker.objects.all()
 
 
-class ReasonSerializer(serializers.Serializer[Any]):
+class ReasonSerializer(StrictSerializer):
     """Why, in a few words; kept with the worker and in the audit."""
 
-    reason = serializers.CharField(max_length=255, required=False, allow_blank=True)
+    reason = Text(max_length=255, required=False, allow_blank=True)
 
 
 STEPS: dict[str, Any] = {
@@ -100,10 +145,10 @@ class WorkerStepView(APIView):
 
     permission_classes = (OperatorsOnly,)
 
-    @extend_schema(request=ReasonSerializer, responses=WorkerSerializer)
+    @extend_schema(request=ReasonSerializer, responses={200: WorkerSerializer, **refusals(409)})
     def post(self, request: Any, pk: str, step: str) -> Response:
         """Take the step; 409 when the worker's state does not lead there."""
-        body = ReasonSerializer(data=request.data or {})
+        body = ReasonSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         worker = get_object_or_404(Worker, pk=pk)
         reason = body.validated_data.get("reason", "")
@@ -115,12 +160,12 @@ class WorkerStepView(APIView):
         return Response(WorkerSerializer(worker).data)
 
 
-class JoinTokenRequest(serializers.Serializer[Any]):
+class JoinTokenRequest(StrictSerializer):
     """What a join token should allow."""
 
-    uses = serializers.IntegerField(min_value=1, max_value=MAX_USES, default=1)
-    ttl_s = serializers.IntegerField(min_value=1, max_value=MAX_TTL_S, default=3600)
-    auto_approve = serializers.BooleanField(default=False)
+    uses = WholeNumber(min_value=1, max_value=MAX_USES, default=1)
+    ttl_s = WholeNumber(min_value=1, max_value=MAX_TTL_S, default=3600)
+    auto_approve = TrueOrFalse(default=False)
 
 
 class JoinTokenAnswer(serializers.Serializer[Any]):
@@ -143,6 +188,7 @@ class JoinTokenView(APIView):
         """Return a new token."""
         body = JoinTokenRequest(data=request.data)
         body.is_valid(raise_exception=True)
+        charge_account(limits.JOIN_TOKENS, request, request.user)
         token = services.create_join_token(**body.validated_data, actor=request.user)
         answer = {"token": token, "join_command": services.join_line(token), **body.validated_data}
         return Response(answer, status=201)

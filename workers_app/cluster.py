@@ -1,4 +1,4 @@
-"""The cluster's identity: its id, its certificate authority and its server key, made once, wrapped by the secret key."""
+"""The cluster's identity: its id, the CA that every worker knows and its server key, wrapped by the secret key."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
 from django.db import transaction
 
-from octaskly_wire import identity, server_key
+from octaskly_wire import server_key
 from octaskly_wire.errors import BadProof
+from workers_app.authorities import authorities, make_authority
 from workers_app.models import Cluster
 
 
@@ -22,7 +23,7 @@ class WrongSecretKey(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ClusterIdentity:
-    """What certificates are made with."""
+    """What the cluster proves itself with. The CA is the oldest: the one that every worker knows."""
 
     cluster_id: str
     ca_certificate: bytes
@@ -41,23 +42,17 @@ def ensure_cluster(now: datetime) -> ClusterIdentity:
     with transaction.atomic():
         row = Cluster.objects.first()
         if row is None:
-            cluster_id = str(uuid.uuid4())
-            ca_certificate, ca_key = identity.make_ca(cluster_id, now)
-            row = Cluster.objects.create(
-                cluster_id=cluster_id,
-                ca_certificate=ca_certificate,
-                ca_key_wrapped=identity.wrap_key(ca_key, wrapping_key),
-                created_at=now,
-            )
+            row = Cluster.objects.create(cluster_id=str(uuid.uuid4()), created_at=now)
+            make_authority(row.cluster_id, now)
         try:
-            ca_key = identity.unwrap_key(bytes(row.ca_key_wrapped), wrapping_key)
+            oldest = authorities()[0]
             if not row.server_key_wrapped:  # A new cluster, or one of a version before there was this key.
                 row.server_key_wrapped = server_key.wrap_server_key(server_key.new_server_key(), wrapping_key)
                 row.save(update_fields=["server_key_wrapped"])
             own_key = server_key.unwrap_server_key(bytes(row.server_key_wrapped), wrapping_key)
         except BadProof:
             raise WrongSecretKey("it does not open this cluster's certificate authority") from None
-    return ClusterIdentity(row.cluster_id, bytes(row.ca_certificate), ca_key, own_key)
+    return ClusterIdentity(row.cluster_id, oldest.certificate, oldest.key, own_key)
 
 
 def record_address(address: str) -> None:

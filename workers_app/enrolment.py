@@ -18,6 +18,7 @@ from octaskly_wire.errors import BadProof
 from octaskly_wire.join_token import JoinToken as TokenText
 from octaskly_wire.join_token import secret_sha256
 from octaskly_wire.vocabulary import Admission
+from workers_app.authorities import worker_lifetime
 from workers_app.cluster import ensure_cluster
 from workers_app.models import JoinToken, Worker
 
@@ -55,6 +56,7 @@ def create_join_token(*, uses: int, ttl_s: int, auto_approve: bool, actor: Any) 
         JoinToken.objects.create(
             token_id=token.token_id,
             secret_sha256=secret_sha256(token.secret),
+            ca_digest=token.ca_digest.hex(),
             uses_allowed=uses,
             uses_left=uses,
             auto_approve=auto_approve,
@@ -72,20 +74,10 @@ def enrol(
 ) -> EnrolledWorker:
     """Use a join token once and put the machine's key on the whitelist; raises EnrolmentRefused.
 
-    The use is one compare-and-set: of many at the same moment, only as many succeed as the token allows.
+    A key that is known already stays the same worker: its certificate expired, its CA is gone, or an answer got lost.
+    The use is one compare-and-set: of many at the same moment, only as many succeed as the token allows. Who was refused
+    is for the caller to record: strangers may ask as often as they like.
     """
-    try:
-        return _enrol(token_id, secret, certificate_request, name, address, now)
-    except EnrolmentRefused as error:
-        with transaction.atomic():
-            details = {"token_id": token_id[:8], "name": name, "address": address, "reason": str(error)}
-            record(AuditEvent("enrol_refused", "engine", details=details), at=now)
-        raise
-
-
-def _enrol(
-    token_id: str, secret: str, certificate_request: bytes, name: str, address: str, now: datetime
-) -> EnrolledWorker:
     cluster = ensure_cluster(now)
     try:
         public_key = identity.public_key_of_request(certificate_request)
@@ -98,30 +90,41 @@ def _enrol(
             raise EnrolmentRefused("this dispatcher knows no such join token")
         if token.expires_at <= now:
             raise EnrolmentRefused("the join token has expired; make a new one with: manage.py jointoken")
-        if Worker.objects.filter(public_key_sha256=fingerprint).exists():
-            raise EnrolmentRefused("this key is enrolled already")
+        known = Worker.objects.filter(public_key_sha256=fingerprint).first()
+        if known is not None and known.admission == Admission.REVOKED.value:
+            raise EnrolmentRefused("this key was revoked")
         used = JoinToken.objects.filter(token_id=token_id, uses_left__gt=0).update(uses_left=F("uses_left") - 1)
         if not used:
             raise EnrolmentRefused("the join token was used up; make a new one with: manage.py jointoken")
-        admission = Admission.APPROVED if token.auto_approve else Admission.PENDING
-        worker_id = str(uuid.uuid4())
+        admission = _admission(known, auto_approve=token.auto_approve)
+        worker_id = known.id if known else str(uuid.uuid4())
+        # Of the CA that the token pins: the machine knows no other yet.
         certificate = identity.issue_worker_certificate(
-            cluster.ca_certificate, cluster.ca_key, cluster.cluster_id, worker_id, public_key, now
+            cluster.ca_certificate, cluster.ca_key, cluster.cluster_id, worker_id, public_key, now, worker_lifetime()
         )
-        Worker.objects.create(
-            id=worker_id,
-            name=name or worker_id[:8],
-            admission=admission.value,
-            public_key_sha256=fingerprint,
-            created_at=now,
-            approved_at=now if token.auto_approve else None,
-            certificate_expires_at=identity.certificate_expires_at(certificate),
-            join_token_id=token_id,
-            address=address,
-        )
+        ca_digest = identity.ca_digest(cluster.ca_certificate).hex()
+        approved_now = admission is Admission.APPROVED and (known is None or known.approved_at is None)
+        facts = {
+            "admission": admission.value,
+            "certificate_expires_at": identity.certificate_expires_at(certificate),
+            "certificate_ca_digest": ca_digest,
+            "trusted_ca_digests": [ca_digest],
+            "join_token_id": token_id,
+            "address": address,
+            **({"approved_at": now} if approved_now else {}),
+        }
+        new = {"id": worker_id, "name": name or worker_id[:8], "created_at": now}
+        Worker.objects.update_or_create(facts, facts | new, public_key_sha256=fingerprint)
         details = {"name": name, "address": address, "token_id": token_id, "admission": admission.value}
         record(AuditEvent("worker_enrolled", "engine", worker_id, details=details), at=now)
     return EnrolledWorker(worker_id, certificate, admission)
+
+
+def _admission(known: Worker | None, *, auto_approve: bool) -> Admission:
+    """Return what a token makes of a machine; one that is known gets by it no further than its operator let it."""
+    if known is not None and known.admission != Admission.PENDING.value:
+        return Admission(known.admission)
+    return Admission.APPROVED if auto_approve else Admission.PENDING
 
 
 def _name_of(actor: Any) -> str:

@@ -14,19 +14,21 @@ ADMISSION_CHOICES = [(state.value, state.value) for state in Admission]
 
 
 class Cluster(models.Model):
-    """The one row that makes this database a cluster: its id, its certificate authority and its key for TLS servers.
+    """The one row that makes this database a cluster: its id and its key for TLS servers.
 
-    The private keys are wrapped with a key derived from the secret key, so a wrong secret key is
+    The private keys, here and of the certificate authorities, are wrapped with a key derived from the secret key, so a wrong secret key is
     noticed at start, and a copy of the database alone cannot sign certificates.
     """
 
     cluster_id = models.CharField(primary_key=True, max_length=36)
-    ca_certificate = models.BinaryField(help_text="DER")
-    ca_key_wrapped = models.BinaryField(help_text="AES-256-GCM, nonce first")
     server_key_wrapped = models.BinaryField(default=b"", help_text="of TLS servers; AES-256-GCM, nonce first")
     listens_on = models.CharField(
         max_length=255, blank=True, default="", help_text="HOST:PORT at which workers reach the dispatcher"
     )
+    former_keys_sealed = models.BinaryField(
+        default=b"", help_text="keys of sessions and tokens made under the secret key before; AES-256-GCM, nonce first"
+    )
+    former_keys_until = models.DateTimeField(null=True, blank=True, help_text="when they are forgotten")
     created_at = models.DateTimeField()
 
     class Meta:
@@ -36,11 +38,28 @@ class Cluster(models.Model):
         return self.cluster_id
 
 
+class CertificateAuthority(models.Model):
+    """A CA that workers trust: one, and a second while the newer one takes over."""
+
+    digest = models.CharField(max_length=64, unique=True, help_text="hex SHA-256 of the public key")
+    certificate = models.BinaryField(help_text="DER")
+    key_wrapped = models.BinaryField(help_text="AES-256-GCM, nonce first")
+    created_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "certificate_authorities"
+        ordering: ClassVar = ["id"]
+
+    def __str__(self) -> str:
+        return self.digest[:16]
+
+
 class JoinToken(models.Model):
     """A right to enrol a machine. Only the secret's digest is kept."""
 
     token_id = models.CharField(primary_key=True, max_length=8)
     secret_sha256 = models.CharField(max_length=64)
+    ca_digest = models.CharField(max_length=64, blank=True, default="", help_text="of the CA that it pins")
     uses_allowed = models.PositiveIntegerField(default=1)
     uses_left = models.PositiveIntegerField(default=1)
     auto_approve = models.BooleanField(default=False)
@@ -73,6 +92,12 @@ class Worker(models.Model):
     created_at = models.DateTimeField()
     approved_at = models.DateTimeField(null=True, blank=True)
     certificate_expires_at = models.DateTimeField(null=True, blank=True)
+    certificate_ca_digest = models.CharField(
+        max_length=64, blank=True, default="", help_text="the CA of the certificate that the worker has for certain"
+    )
+    trusted_ca_digests = models.JSONField(
+        default=list, blank=True, help_text="the CAs that the worker said it trusts, the newest first"
+    )
     join_token_id = models.CharField(max_length=8, blank=True, default="")
 
     # Owned by the engine.

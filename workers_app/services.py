@@ -11,15 +11,19 @@ from django.db import transaction
 from audit_app.trail import AuditEvent, record
 from octaskly_wire.vocabulary import Admission
 from workers_app import signals
+from workers_app.authorities import trusted_certificates
+from workers_app.certificates import RenewalRefused, issue_leaf, renew
 from workers_app.cluster import ClusterIdentity, WrongSecretKey, ensure_cluster, record_address
 from workers_app.enrolment import EnrolledWorker, EnrolmentRefused, create_join_token, enrol
 from workers_app.join_line import join_line
 from workers_app.models import Worker
+from workers_app.rotation import settle as settle_rotation
 
 __all__ = [
     "ClusterIdentity",
     "EnrolledWorker",
     "EnrolmentRefused",
+    "RenewalRefused",
     "StepNotAllowed",
     "WrongSecretKey",
     "approve",
@@ -27,11 +31,15 @@ __all__ = [
     "drain",
     "enrol",
     "ensure_cluster",
+    "issue_leaf",
     "join_line",
     "record_address",
+    "renew",
     "resume",
     "revoke",
+    "settle_rotation",
     "suspend",
+    "trusted_certificates",
 ]
 
 ALLOWED_STEPS: Final[dict[Admission, frozenset[Admission]]] = {
