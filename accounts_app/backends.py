@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib.auth.backends import ModelBackend
-from django.core.exceptions import PermissionDenied
 
-from accounts_app import lockout
+from accounts_app import limits, lockout
 from accounts_app.roles import Role, roles_of
 from accounts_app.signals import login_refused
 
@@ -19,12 +18,16 @@ class GuardedModelBackend(ModelBackend):
     def authenticate(
         self, request: Any, username: str | None = None, password: str | None = None, **kwargs: Any
     ) -> Any:
-        """Return the user whose password it is, or None; refuse unheard while locked."""
+        """Return the user whose password it is, or None. Raises SignInLocked, unheard, after too many failures."""
         username = username if username is not None else kwargs.get("username", "")
         address = lockout.address_of(request)
-        failures = lockout.begin_attempt(username or "", address, datetime.now(UTC))
-        if not failures:
-            raise PermissionDenied("locked after too many failed sign-ins")
+        try:
+            failures = lockout.begin_attempt(username or "", address, datetime.now(UTC))
+        except lockout.SignInLocked as refusal:
+            if refusal.is_of_address:
+                spent = limits.Refusal(refusal.wait_s)
+                limits.tell(limits.SIGN_INS, spent, limits.network_of(address), username="", address=address)
+            raise
         user = super().authenticate(request, username=username, password=password)
         if user is None:
             login_refused.send(
@@ -35,7 +38,7 @@ class GuardedModelBackend(ModelBackend):
                 is_locked=failures >= lockout.MAX_FAILURES,
             )
             return None
-        lockout.forgive(username or "", address)
+        lockout.forgive(username or "", address, datetime.now(UTC))
         return user
 
     def has_perm(self, user_obj: Any, perm: str, obj: Any = None) -> bool:

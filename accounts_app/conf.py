@@ -13,8 +13,9 @@ AUTHENTICATION_BACKENDS = ["accounts_app.backends.GuardedModelBackend"]
 REST_FRAMEWORK: dict[str, Any] = {
     # Session is for people who look at the browsable API; it checks CSRF.
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "rest_framework_simplejwt.authentication.JWTAuthentication",
-        "rest_framework.authentication.SessionAuthentication",
+        "accounts_app.rest.authentication.TokenAuthentication",
+        "accounts_app.rest.authentication.SessionAuthentication",
+        "accounts_app.rest.authentication.Stranger",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["accounts_app.permissions.DenyUndeclared"],
     "DEFAULT_RENDERER_CLASSES": [
@@ -23,7 +24,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     ],
     "DEFAULT_PARSER_CLASSES": ["accounts_app.rest.parsers.JsonBody"],
     "DEFAULT_PAGINATION_CLASS": "accounts_app.rest.pagination.CursorPages",
-    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_FILTER_BACKENDS": ["accounts_app.rest.filters.KnownParameters"],
     "DEFAULT_SCHEMA_CLASS": "accounts_app.rest.schema.ApiSchema",
     "EXCEPTION_HANDLER": "accounts_app.rest.problems.to_problem_response",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
@@ -44,6 +45,7 @@ def simple_jwt_settings(signing_key: str) -> dict[str, Any]:
         "ROTATE_REFRESH_TOKENS": True,
         "BLACKLIST_AFTER_ROTATION": True,
         "USER_ID_CLAIM": "sub",
+        "AUTH_TOKEN_CLASSES": ("accounts_app.strict_tokens.StrictAccessToken",),
         # A changed password ends every token that was given out under the old one.
         "CHECK_REVOKE_TOKEN": True,
         "REVOKE_TOKEN_CLAIM": "pwd",

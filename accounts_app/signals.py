@@ -16,5 +16,8 @@ token_reused = Signal()
 permission_denied = Signal()
 """A signed-in user asked for what the role does not allow. kwargs: user, method, path, address."""
 
+limit_reached = Signal()
+"""Somebody's budget is spent; at most once a minute. kwargs: limit (its name), username (or ""), address."""
+
 account_changed = Signal()
 """An account was made, changed or deleted. kwargs: actor (user or None), username, change, details."""

@@ -7,11 +7,13 @@ movements; sequences that could retitle, query or write to the terminal's clipbo
 from __future__ import annotations
 
 import re
-import unicodedata
 from typing import Final
 
-_PLAIN: Final = re.compile(r"[ -~]*\Z")
-_BIDI: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_HARMFUL: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
+)
+"""Control characters, those that turn the direction of writing, and invisible ones; not the two that join letters and emoji."""
 _LONGEST_SEQUENCE: Final = 64
 
 _SEQUENCE: Final = re.compile(
@@ -30,9 +32,12 @@ _STRING_START: Final = re.compile(rb"\x1b[\]PX^_]")
 
 def one_line(text: str) -> str:
     """Return text of somebody else's as one line that only shows itself."""
-    if _PLAIN.match(text):
-        return text
-    return "".join(character if _is_harmless(character) else _spelled(character) for character in text)
+    return _HARMFUL.sub(_spelled, text)
+
+
+def json_line(text: str) -> str:
+    """Return JSON in which every such character is written as an escape: the same values, and nothing else."""
+    return _HARMFUL.sub(_in_json, text)
 
 
 class Neutraliser:
@@ -66,11 +71,11 @@ def _kept(match: re.Match[bytes]) -> bytes:
     return match[0] if _COLOUR.match(match[0]) else b""
 
 
-def _is_harmless(character: str) -> bool:
-    return character not in _BIDI and unicodedata.category(character) not in {"Cc", "Cs", "Zl", "Zp"}
+def _in_json(match: re.Match[str]) -> str:
+    # In JSON a character beyond U+FFFF is two escapes.
+    units = match[0].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[place : place + 2].hex()}" for place in range(0, len(units), 2))
 
 
-def _spelled(character: str) -> str:
-    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(character) or (
-        f"\\x{ord(character):02x}" if ord(character) < 0x100 else f"\\u{ord(character):04x}"  # noqa: PLR2004 - two digits
-    )
+def _spelled(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()

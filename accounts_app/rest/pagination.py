@@ -98,7 +98,7 @@ class CursorPages(BasePagination):
         allowed = getattr(view, "ordering_fields", None) or {}
         columns = allowed if isinstance(allowed, dict) else {name: name for name in allowed}
         if asked is not None and columns:
-            return tuple(self._asked_term(term.strip(), columns) for term in asked.split(","))
+            return tuple(self._asked_term(term, columns) for term in asked.split(","))
         default = self.ordering or getattr(view, "ordering", None) or queryset.model._meta.ordering or "pk"
         terms = (default,) if isinstance(default, str) else tuple(default)
         return tuple(_translated(term, columns) for term in terms)
@@ -162,12 +162,17 @@ class CursorPages(BasePagination):
         """Return the OpenAPI query parameters."""
         limit = {"type": "integer", "minimum": 1, "maximum": self.max_limit, "default": self.default_limit}
         parameters: list[dict[str, Any]] = [
-            _query("cursor", "Where the page starts, as given in `next` and `previous`.", {"type": "string"}),
+            _query(
+                "cursor",
+                "Where the page starts, as given in `next` and `previous`.",
+                {"type": "string", "minLength": 1},
+            ),
             _query("limit", "Most results in a page.", limit),
         ]
         if names := sorted(getattr(view, "ordering_fields", None) or ()):
             text = f"Of {', '.join(names)}; with - in front for descending."
-            parameters.append(_query("ordering", text, {"type": "string"}))
+            term = f"-?({'|'.join(names)})"
+            parameters.append(_query("ordering", text, {"type": "string", "pattern": f"^{term}(,{term})*$"}))
         return parameters
 
 

@@ -1,4 +1,4 @@
-"""Reads JSON bodies strictly: bounded in size and depth, no NaN, no half characters."""
+"""Reads JSON bodies strictly: bounded in size and depth, no key twice, no NaN, no half characters."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import JSONRenderer
 
+from accounts_app.rest.json_shape import BadShape, check_shape
 from accounts_app.rest.problems import Problem
 
 
@@ -30,11 +31,12 @@ class JsonBody(BaseParser):
         body = stream.read(limit + 1) if limit is not None else stream.read()
         if limit is not None and len(body) > limit:
             raise Problem(413, detail=f"the body is larger than {limit} bytes")
-        if not body.strip():
+        if not body:
             return {}
         try:
+            check_shape(body)
             return msgspec.json.decode(body)
-        except RecursionError:
-            raise ParseError("JSON: nested too deeply") from None
+        except BadShape as error:
+            raise ParseError(f"JSON: the body {error}") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ParseError(f"JSON: {error}") from error

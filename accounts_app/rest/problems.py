@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, SuspiciousOperation, TooManyFieldsSent
 from django.db import OperationalError
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
-from rest_framework.views import set_rollback
 
+from accounts_app import limits
 from accounts_app.lockout import address_of
 from accounts_app.signals import permission_denied
 
@@ -64,11 +64,18 @@ def to_problem_response(error: Exception, context: dict[str, Any]) -> Response |
 
     Returns None for what is our own fault: Django logs it and `fallbacks.server_error` answers.
     """
+    # Views name this module's parser as they are defined: whoever imports this module first would meet half of it.
+    from rest_framework.views import set_rollback
+
     request = context.get("request")
     if isinstance(error, Http404):
         error = exceptions.NotFound()
     elif isinstance(error, PermissionDenied):
         error = exceptions.PermissionDenied()
+    elif isinstance(error, SuspiciousOperation):
+        # Django would log each with a traceback, which whoever sends them can have as often as he likes.
+        has_too_many = isinstance(error, TooManyFieldsSent)
+        error = Problem(400, detail="too many parameters" if has_too_many else "the request cannot be read")
     elif isinstance(error, OperationalError):
         # Another writer held the lock for too long, or the disk is full: nothing was stored.
         logger.error("The database is not available: %s", error)
@@ -85,11 +92,15 @@ def to_problem_response(error: Exception, context: dict[str, Any]) -> Response |
 
 def _tell_of_denial(request: Any) -> None:
     user = getattr(request, "user", None)
-    if user is not None and user.is_authenticated:
-        # Robust: the refusal stands even where it cannot be written down.
-        permission_denied.send_robust(
-            sender=None, user=user, method=request.method, path=request.path, address=address_of(request)
-        )
+    if user is None or not user.is_authenticated:
+        return
+    address, key = address_of(request), limits.key_of(user)
+    # So many in a row are no news any more, and the audit has no end.
+    if refusal := limits.DENIALS.take(key):
+        limits.tell(limits.DENIALS, refusal, key, username=user.get_username(), address=address)
+        return
+    # Robust: the refusal stands even where it cannot be written down.
+    permission_denied.send_robust(sender=None, user=user, method=request.method, path=request.path, address=address)
 
 
 def _headers(error: exceptions.APIException) -> dict[str, str]:

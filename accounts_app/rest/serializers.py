@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from rest_framework import serializers
 
-MAX_TOKEN_LENGTH = 4096
+from accounts_app.rest.strict import StrictSerializer, Text
+from accounts_app.strict_tokens import MAX_TOKEN_LENGTH
 
 
-class CredentialsSerializer(serializers.Serializer):
+class CredentialsSerializer(StrictSerializer):
     """What somebody signs in with."""
 
-    username = serializers.CharField(max_length=150)
-    password = serializers.CharField(
-        max_length=4096, trim_whitespace=False, write_only=True, style={"input_type": "password"}
-    )
+    username = Text(max_length=150)
+    password = Text(max_length=4096, trim_whitespace=False, write_only=True, style={"input_type": "password"})
 
 
-class RefreshSerializer(serializers.Serializer):
+class RefreshSerializer(StrictSerializer):
     """A refresh token."""
 
-    refresh = serializers.CharField(max_length=MAX_TOKEN_LENGTH)
+    refresh = Text(max_length=MAX_TOKEN_LENGTH)
 
 
 class TokenPairSerializer(serializers.Serializer):

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import click
 import msgspec
 
+from octaskly import terminal_text
 from octaskly.terminal_text import one_line
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,7 +50,7 @@ def print_json(value: Any) -> None:
 def json_line(value: Any) -> bytes:
     """Return a JSON document as a line. Times have a Z, as in REST: msgspec writes UTC just so."""
     try:
-        return msgspec.json.encode(value) + b"\n"
+        return terminal_text.json_line(msgspec.json.encode(value).decode()).encode() + b"\n"
     except UnicodeEncodeError:
         # Names of files here may be no Unicode: as others show them, with replacement characters.
         return json.dumps(msgspec.to_builtins(value)).encode() + b"\n"

@@ -18,6 +18,8 @@ FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 5.0
 LOCK_PAUSE_S: Final = 0.05
 LOCK_PATIENCE_S: Final = 30.0
+RENEW_PATIENCE_S: Final = 10.0
+"""Less than others wait for the lock that is held meanwhile."""
 _BUSY: Final = frozenset({429, 503})
 _UNAUTHORISED: Final = 401
 _ERRORS: Final[dict[int, type[errors.ServerSaid]]] = {
@@ -102,7 +104,7 @@ def renew(session: Session, stale: str) -> Flow[None]:
             return
         if login.refresh:
             body = msgspec.json.encode({"refresh": login.refresh})
-            answer = yield from _bare(session, Request(method="POST", path="/api/v1/auth/refresh", body=body))
+            answer = yield from _refreshed(session, Request(method="POST", path="/api/v1/auth/refresh", body=body))
             if answer.status != _UNAUTHORISED:
                 keeper.save(session.renewed(read(checked(answer), TokenPair)))
                 return
@@ -116,6 +118,18 @@ def renew(session: Session, stale: str) -> Flow[None]:
         raise errors.NotSignedIn(session.url)
     finally:
         keeper.unlock()
+
+
+def _refreshed(session: Session, request: Request) -> Flow[Answer]:
+    """Send a refresh token; one that a busy server has not looked at is not used up, and comes again."""
+    waited_s = 0.0
+    while True:
+        answer = yield from _bare(session, request)
+        wait_s = _asked_wait_s(answer) or FIRST_PAUSE_S
+        if answer.status not in _BUSY or waited_s + wait_s > min(session.patience_s, RENEW_PATIENCE_S):
+            return answer
+        waited_s += wait_s
+        yield Pause(wait_s)
 
 
 def read(answer: Answer, kind: type[T]) -> T:
