@@ -1,120 +1,97 @@
-"""The dispatcher's real listener over loopback TLS: who gets a session and who does not."""
+"""The dispatcher's real listener on loopback, over TCP and QUIC: who gets a session and who does not."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from dispatcher.config import ShellConfig
-from dispatcher.core.config import EngineConfig
-from dispatcher.ports import StoreUnavailable, WhitelistEntry, Wishes, WorkerConnected, WorkerRefused
-from dispatcher.shell.handshake import ClusterFacts, Gatekeeper
-from dispatcher.shell.service import DispatcherService
-from dispatcher.shell.tcp_listener import TcpListener
-from dispatcher.shell.transfer import TransferServer
-from dispatcher.shell.writer import StoreWriter
-from octaskly_wire import auth, identity, tls
+from dispatcher.ports import WorkerConnected, WorkerRefused
+from octaskly_wire import auth, identity
 from octaskly_wire.codec import Codec
-from octaskly_wire.messages import Auth, CaBundle, Challenge, FetchCa, Hello, Refused, Welcome
+from octaskly_wire.messages import (
+    AssignAttempt,
+    Auth,
+    CaBundle,
+    Challenge,
+    FetchCa,
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    Refused,
+    Vitals,
+    Welcome,
+)
 from octaskly_wire.session import WorkerSession
-from octaskly_wire.vocabulary import Admission, RefusalCode
-from tests.support.messages import FROM_WORKER
+from octaskly_wire.vocabulary import Admission, RefusalCode, Transport
+from tests.support import transports
+from tests.support.scripted_worker import (
+    CA,
+    CA_KEY,
+    CLUSTER,
+    NOW,
+    REGISTER,
+    Dispatcher,
+    NoBlobs,
+    ScriptedLink,
+    worker_certificate,
+)
+from tests.unit.dispatcher.engine import make_task
 
-NOW = datetime.now(UTC)
-CA, CA_KEY = identity.make_ca("c1", NOW)
-ROGUE_CA, ROGUE_KEY = identity.make_ca("c1", NOW)
-REGISTER = next(message for message in FROM_WORKER if type(message).__name__ == "Register")
+pytestmark = pytest.mark.usefixtures("transport")
 
-
-class MemoryStore:
-    """The engine's store in memory: a whitelist, and the records in order."""
-
-    def __init__(self):
-        self.whitelist = {}
-        self.records = []
-        self.is_full = False
-
-    def recover(self):
-        """Return nothing: this dispatcher is new."""
-        return []
-
-    def commit(self, records):
-        """Keep the records, unless there is no room."""
-        if self.is_full:
-            raise StoreUnavailable("the disk is full")
-        self.records += records
-        return frozenset()
-
-    def fetch_ready(self, classes, limit):
-        """Return an empty queue."""
-        return []
-
-    def wishes(self):
-        """Return the whitelist as it stands."""
-        return Wishes([], list(self.whitelist.values()))
-
-    def whitelist_entry(self, worker_id):
-        """Return the worker's entry."""
-        return self.whitelist.get(worker_id)
-
-
-class NoBlobs:
-    """An empty store of contents: nobody here comes so far as to ask for one."""
+ROGUE_CA, ROGUE_KEY = identity.make_ca(CLUSTER, NOW)
+NAME = identity.dispatcher_server_name(CLUSTER)
+THIEF = identity.new_key()
+VITALS = Vitals(cpu_percent=0, memory_total_bytes=1, memory_available_bytes=1, disk_free_bytes=1, load_1m=0)
+NO_CERTIFICATE = b"\x30\x00"
 
 
 class Door:
-    """A running listener and what is needed to knock on it."""
+    """A running listener, a worker w1, and what is needed to knock as it or as somebody else."""
 
-    def __init__(self):
-        self.store = MemoryStore()
-        self.key = identity.new_key()
-        self.certificate = self.issue("w1", self.key)
-        self.port = 0
-        self.writer = None
+    def __init__(self, dispatcher):
+        self.dispatcher = dispatcher
+        self.store = dispatcher.store
+        self.worker = dispatcher.worker("w1")
+        self.key, self.certificate = self.worker.key, self.worker.certificate
 
-    def issue(self, worker_id, key, ca=CA, ca_key=CA_KEY, now=NOW):
-        """Issue a worker's certificate."""
-        return identity.issue_worker_certificate(ca, ca_key, "c1", worker_id, key.public_key(), now)
+    def admit(self, admission):
+        """Let the whitelist say this of w1."""
+        self.store.whitelist["w1"] = self.worker.entry(admission)
 
-    def allow(self, worker_id="w1", key=None, admission=Admission.APPROVED):
-        """Put a key on the whitelist."""
-        fingerprint = identity.public_key_sha256((key or self.key).public_key())
-        self.store.whitelist[worker_id] = WhitelistEntry(worker_id, fingerprint, admission, is_draining=False)
+    async def knock(self, *, worker_id="w1", shown=None, auth_certificate=None, signing_key=None, replay=None):
+        """Go through the handshake; return the dispatcher's last answer, or None when it cut the link.
 
-    async def knock(self, *, worker_id="w1", tls_identity=None, auth_certificate=None, signing_key=None, replay=None):
-        """Go through the handshake; return the dispatcher's last answer, or None when it cut the link."""
-        certificate, key = tls_identity or (self.certificate, self.key)
-        context = tls.client_context(CA, certificate, key)
-        name = identity.dispatcher_server_name("c1")
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=context, server_hostname=name)
-        session = WorkerSession(Codec.MSGPACK)
-        leaf = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        nonce = b"n" * 32
+        `shown` are the certificate and key for TLS, which QUIC does not ask for: there they are the ones in AUTH.
+        """
+        certificate, key = shown or (self.certificate, self.key)
         try:
-            writer.write(
-                session.encode(
-                    Hello(protocol_version=1, worker_id=worker_id, boot_id="b1", nonce=nonce, software_version="t")
-                )
-            )
-            challenge = await receive(reader, session)
-            if not isinstance(challenge, Challenge):
-                return challenge
-            signed = auth.transcript("c1", "tcp", leaf, challenge.nonce, nonce, worker_id, "b1")
-            self.signature = auth.sign(signing_key or key, signed)
-            proof = Auth(certificate=auth_certificate or certificate, signature=replay or self.signature)
-            writer.write(session.encode(proof))
-            answer = await receive(reader, session)
-            if isinstance(answer, Welcome):
-                writer.write(session.encode(REGISTER))
-                await writer.drain()
-                await self.wait_for_record(WorkerConnected)
-            return answer
+            stream = await transports.dial(self.dispatcher.port, NAME, CA, certificate, key)
         except OSError:
             return None
+        link = ScriptedLink(stream, WorkerSession(Codec.MSGPACK))
+        nonce = b"n" * 32
+        try:
+            link.send(Hello(1, worker_id, "b1", nonce, "t"))
+            challenge = await link.next()
+            if not isinstance(challenge, Challenge):
+                return challenge
+            leaf = stream.leaf
+            signed = auth.transcript(CLUSTER, transports.current(), leaf, challenge.nonce, nonce, worker_id, "b1")
+            self.signature = auth.sign(signing_key or key or self.key, signed)
+            link.send(Auth(auth_certificate or certificate or self.certificate, replay or self.signature))
+            answer = await link.next()
+            if isinstance(answer, Welcome):
+                link.send(REGISTER)
+                await self.wait_for_record(WorkerConnected)
+            return answer
         finally:
-            writer.close()
+            stream.close()
 
     async def wait_for_record(self, kind):
         """Wait until such a record was committed."""
@@ -122,63 +99,31 @@ class Door:
             while not any(isinstance(record, kind) for record in self.store.records):
                 await asyncio.sleep(0.01)
 
-    def refusals(self):
-        """Return the codes of the refusals that were recorded for the audit."""
+    async def refusals(self):
+        """Return the codes of the refusals that were recorded for the audit, once there is one."""
+        await self.wait_for_record(WorkerRefused)
         return [record.code for record in self.store.records if isinstance(record, WorkerRefused)]
-
-
-async def receive(reader, session):
-    """Return the next message, or None at the end."""
-    while True:
-        data = await asyncio.wait_for(reader.read(65536), 10)
-        if not data:
-            return None
-        if messages := session.feed(data):
-            return messages[0]
 
 
 def at_the_door(scenario):
     """Run a scenario against a running listener."""
 
     async def main():
-        door = Door()
-        loop = asyncio.get_running_loop()
-        writer = StoreWriter(door.store, loop)
-        writer.start()
-        door.writer = writer
-        service = DispatcherService(EngineConfig(), door.store, writer)
-        engine = asyncio.create_task(service.run())
-        leaf_key = identity.new_key()
-        leaf = identity.issue_dispatcher_certificate(CA, CA_KEY, "c1", leaf_key.public_key(), NOW)
-        facts = ClusterFacts("c1", CA, lambda: leaf, 5.0, 30.0)
-        config = ShellConfig("c1", bind="127.0.0.1", port=0)
-        gatekeeper = Gatekeeper(facts, door.store, writer)
-        transfers = TransferServer(service.transfers, NoBlobs())
-        context = tls.server_context(CA, leaf, leaf_key)
-        listener = TcpListener(config, context, gatekeeper, service, transfers=transfers)
-        door.port = await listener.start()
-        try:
-            async with asyncio.timeout(30):
-                await scenario(door)
-        finally:
-            service.close_links()
-            await listener.stop()
-            await transfers.stop()
-            engine.cancel()
-            await asyncio.gather(engine, return_exceptions=True)
-            await writer.stop()
+        dispatcher = Dispatcher(NoBlobs())
+        async with asyncio.timeout(30), dispatcher.running():
+            await scenario(Door(dispatcher))
 
     asyncio.run(main())
 
 
 def test_whitelisted_worker_is_welcomed_and_recorded():
-    """The right key, certificate and signature make a session."""
+    """The right key, certificate and signature make a session, in which there is work."""
 
     async def scenario(door):
-        door.allow()
-        answer = await door.knock()
-        assert isinstance(answer, Welcome)
-        assert answer.admission is Admission.APPROVED
+        door.store.tasks = [make_task("t1")]
+        link = await door.worker.control()
+        assert (await link.until(AssignAttempt)).task_id == "t1"
+        await door.wait_for_record(WorkerConnected)
 
     at_the_door(scenario)
 
@@ -187,11 +132,11 @@ def test_while_nothing_can_be_stored_workers_are_told_to_come_back():
     """Their questions would pile up behind the commit that fails; with room again they are welcome."""
 
     async def scenario(door):
-        door.allow()
         door.store.is_full = True
-        door.writer.submit([WorkerRefused("w2", "192.0.2.1", RefusalCode.NOT_ENROLLED, "")])
+        writer = door.dispatcher.writer
+        writer.submit([WorkerRefused("w2", "192.0.2.1", RefusalCode.NOT_ENROLLED, "")])
         async with asyncio.timeout(10):
-            while door.writer.is_healthy:
+            while writer.is_healthy:
                 await asyncio.sleep(0.01)
         answer = await door.knock()
         assert (answer.code, answer.is_final) == (RefusalCode.UNAVAILABLE, False)
@@ -202,12 +147,21 @@ def test_while_nothing_can_be_stored_workers_are_told_to_come_back():
     at_the_door(scenario)
 
 
-def test_pending_worker_is_welcomed_to_wait():
-    """It stays connected, so that an approval takes effect at once."""
+@pytest.mark.parametrize("admission", [Admission.PENDING, Admission.SUSPENDED])
+def test_worker_that_is_not_approved_waits_and_gets_nothing(admission):
+    """It stays connected, so that an approval takes effect at once; until then the queue stays as it is."""
 
     async def scenario(door):
-        door.allow(admission=Admission.PENDING)
-        assert (await door.knock()).admission is Admission.PENDING
+        door.store.tasks = [make_task("t1")]
+        door.admit(admission)
+        assert (await door.knock()).admission is admission
+        link = await door.worker.control()
+        for sequence in (1, 2, 3):
+            await door.dispatcher.writer.call(lambda: None)  # All that it asked of the store until now is answered.
+            link.send(Heartbeat(sequence, VITALS, []))
+            while not isinstance(message := await link.next(), HeartbeatAck):
+                assert not isinstance(message, AssignAttempt)
+        assert door.store.tasks
 
     at_the_door(scenario)
 
@@ -216,88 +170,93 @@ def test_ca_is_given_to_anybody():
     """A machine that joins compares it with its pin before it says anything."""
 
     async def scenario(door):
-        reader, writer = await asyncio.open_connection("127.0.0.1", door.port, ssl=tls.unverified_client_context())
-        session = WorkerSession(Codec.JSON)
-        writer.write(session.encode(FetchCa()))
-        assert await receive(reader, session) == CaBundle(cluster_id="c1", certificate=CA)
-        writer.close()
+        stream = await transports.dial(door.dispatcher.port, NAME, None)
+        link = ScriptedLink(stream, WorkerSession(Codec.JSON))
+        link.send(FetchCa())
+        assert await link.next() == CaBundle(cluster_id=CLUSTER, certificate=CA)
+        stream.close()
 
     at_the_door(scenario)
 
 
-def refused(code, **knock):
-    """Return a scenario in which this knock is refused with this code, and recorded."""
+def odd_certificate(key):
+    """Issue a certificate for a client of our CA that has the dispatcher's name."""
+    issuer = x509.load_der_x509_certificate(CA)
+    builder = x509.CertificateBuilder().subject_name(issuer.subject).issuer_name(issuer.subject)
+    builder = builder.public_key(key.public_key()).serial_number(1)
+    builder = builder.not_valid_before(NOW - timedelta(hours=1)).not_valid_after(NOW + timedelta(days=1))
+    builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=True)
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
+    return builder.sign(CA_KEY, None).public_bytes(Encoding.DER)
+
+
+def own(issue):
+    """Return a knock with a certificate for the worker's own key."""
+    return lambda door: {"shown": (issue(door.key), door.key)}
+
+
+BAD = {
+    "none": lambda _: {"shown": (None, None), "auth_certificate": NO_CERTIFICATE},
+    "rogue CA": own(lambda key: worker_certificate("w1", key, ROGUE_CA, ROGUE_KEY)),
+    "expired": own(lambda key: worker_certificate("w1", key, now=NOW - timedelta(days=31))),
+    "not yet valid": own(lambda key: worker_certificate("w1", key, now=NOW + timedelta(days=1))),
+    "for a server": own(lambda key: identity.issue_dispatcher_certificate(CA, CA_KEY, CLUSTER, key.public_key(), NOW)),
+    "the dispatcher's name": own(odd_certificate),
+    "another worker's id": lambda _: {"worker_id": "w2"},
+    "copied, without its key": lambda _: {"shown": (None, None), "signing_key": THIEF},
+    "another one in TLS": lambda door: {
+        "shown": (worker_certificate("w2", THIEF), THIEF),
+        "auth_certificate": door.certificate,
+    },
+    "a key that is not on the whitelist": lambda _: {"shown": (worker_certificate("w1", THIEF), THIEF)},
+    "signed with another key": lambda _: {"signing_key": THIEF},
+    "no signature": lambda _: {"replay": bytes(64)},
+}
+
+
+@pytest.mark.parametrize("identity_of", BAD.values(), ids=BAD)
+def test_false_identity_is_refused_and_recorded(identity_of):
+    """Whether TLS or AUTH turns it away: no session comes of it, and one record for the audit."""
 
     async def scenario(door):
-        door.allow()
-        prepared = {name: value(door) if callable(value) else value for name, value in knock.items()}
-        answer = await door.knock(**prepared)
-        assert isinstance(answer, Refused), answer
-        assert (answer.code, answer.is_final) == (code, True)
-        assert door.refusals() == [code]
+        answer = await door.knock(**identity_of(door))
+        if answer is not None:
+            assert isinstance(answer, Refused), answer
+            assert (answer.code, answer.is_final) == (RefusalCode.BAD_PROOF, True)
+        assert await door.refusals() == [RefusalCode.BAD_PROOF]
         assert not any(isinstance(record, WorkerConnected) for record in door.store.records)
 
-    return scenario
-
-
-THIEF = identity.new_key()
-
-
-@pytest.mark.parametrize(
-    "scenario",
-    [
-        refused(RefusalCode.BAD_PROOF, signing_key=THIEF),
-        refused(RefusalCode.BAD_PROOF, replay=bytes(64)),
-        refused(RefusalCode.BAD_PROOF, worker_id="w2"),
-        refused(RefusalCode.BAD_PROOF, tls_identity=lambda door: (door.issue("w2", THIEF), THIEF),
-                auth_certificate=lambda door: door.certificate),
-        refused(RefusalCode.BAD_PROOF, tls_identity=lambda door: (door.issue("w1", THIEF), THIEF)),
-        refused(RefusalCode.NOT_ENROLLED, worker_id="w9", tls_identity=lambda door: (door.issue("w9", THIEF), THIEF)),
-    ],
-    ids=[
-        "signed with another key", "no signature", "another worker's id", "a copied certificate without its key",
-        "a certificate of ours for a key that is not on the whitelist", "not enrolled",
-    ],
-)  # fmt: skip
-def test_false_identity_is_refused_and_recorded(scenario):
-    """Each is turned away for good, with the reason, and leaves a record for the audit."""
     at_the_door(scenario)
 
 
+@transports.ONLY_TCP  # QUIC asks for no certificate: AUTH refuses it.
 @pytest.mark.parametrize(
-    "tls_identity",
-    [
-        lambda door: (None, None),
-        lambda door: (door.issue("w1", door.key, ROGUE_CA, ROGUE_KEY), door.key),
-        lambda door: (door.issue("w1", door.key, now=NOW - timedelta(days=31)), door.key),
-        lambda door: (door.issue("w1", door.key, now=NOW + timedelta(days=1)), door.key),
-        lambda door: (
-            identity.issue_dispatcher_certificate(CA, CA_KEY, "c1", door.key.public_key(), NOW),
-            door.key,
-        ),
-    ],
-    ids=["none", "rogue CA", "expired", "not yet valid", "wrong key usage"],
+    ("detail", "name"),
+    [("unable to get local issuer", "rogue CA"), ("expired", "expired"), ("purpose", "for a server")],
 )
-def test_bad_tls_certificate_gets_no_session(tls_identity):
-    """Whether TLS or AUTH turns it away, no session comes of it."""
+def test_what_tls_refuses_is_recorded_with_its_reason(detail, name):
+    """TLS itself turns these away; the record says from where and why."""
 
     async def scenario(door):
-        door.allow()
-        certificate, key = tls_identity(door)
-        answer = await door.knock(tls_identity=(certificate, key or door.key), auth_certificate=door.certificate)
-        assert not isinstance(answer, Welcome)
-        assert not any(isinstance(record, WorkerConnected) for record in door.store.records)
+        assert await door.knock(**BAD[name](door)) is None
+        await door.refusals()
+        [record] = door.store.records
+        assert (record.worker_id, record.address) == ("", "127.0.0.1")
+        assert detail in record.detail
 
     at_the_door(scenario)
 
 
-def test_revoked_key_is_refused():
-    """Its certificate is still good; the whitelist decides."""
+def test_unknown_and_revoked_workers_are_refused():
+    """Their certificates are still good; the whitelist decides."""
 
     async def scenario(door):
-        door.allow(admission=Admission.REVOKED)
+        answer = await door.knock(worker_id="w9", shown=(worker_certificate("w9", THIEF), THIEF))
+        assert (answer.code, answer.is_final) == (RefusalCode.NOT_ENROLLED, True)
+        door.admit(Admission.REVOKED)
         answer = await door.knock()
         assert (answer.code, answer.is_final) == (RefusalCode.REVOKED, True)
+        assert await door.refusals() == [RefusalCode.NOT_ENROLLED, RefusalCode.REVOKED]
 
     at_the_door(scenario)
 
@@ -306,25 +265,43 @@ def test_recorded_proof_does_not_serve_twice():
     """The nonce is new each time, so a recorded signature proves nothing later."""
 
     async def scenario(door):
-        door.allow()
         assert isinstance(await door.knock(), Welcome)
         answer = await door.knock(replay=door.signature)
         assert answer.code is RefusalCode.BAD_PROOF
+        assert await door.refusals() == [RefusalCode.BAD_PROOF]
 
     at_the_door(scenario)
 
 
-def test_garbage_and_floods_leave_the_door_working():
+def test_a_flood_of_refusals_has_few_rows():
+    """Whoever proves nothing cannot fill the audit: five rows of fifty, and the rest in one at the end."""
+
+    async def scenario(door):
+        for _ in range(5):
+            await asyncio.gather(*(door.knock(worker_id="w2") for _ in range(10)))
+        assert await door.refusals() == [RefusalCode.BAD_PROOF] * 5
+        door.dispatcher.gatekeeper.refusals.close()
+        while len(await door.refusals()) == 5:
+            await asyncio.sleep(0.01)
+        assert door.store.records[-1].count == 45
+
+    at_the_door(scenario)
+
+
+def test_garbage_and_floods_leave_the_door_working(transport):
     """After nonsense, half-open connections and huge frames a worker still gets in."""
 
     async def scenario(door):
-        door.allow()
+        port = door.dispatcher.port
         for data in (b"POST / HTTP/1.1\r\n\r\n", b"\xff" * 5000, b"\0" * 100):
-            reader, writer = await asyncio.open_connection("127.0.0.1", door.port, ssl=tls.unverified_client_context())
-            writer.write(data)
-            assert await asyncio.wait_for(reader.read(), 10) == b""
-            writer.close()
-        idle = [await asyncio.open_connection("127.0.0.1", door.port) for _ in range(100)]
+            stream = await transports.dial(port, NAME, None)
+            stream.writer.write(data)
+            try:
+                assert await asyncio.wait_for(stream.reader.read(), 10) == b""
+            except ConnectionError:
+                assert transport is Transport.QUIC  # which resets a stream that it does not want
+            stream.close()
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(100)] if transport == "tcp" else []
         assert isinstance(await door.knock(), Welcome)
         for _, writer in idle:
             writer.close()

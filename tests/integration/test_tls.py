@@ -7,13 +7,23 @@ import os
 import ssl
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from aioquic.tls import CipherSuite
 
+from dispatcher.ports import WorkerRefused
+from octaskly_quic import dialing
+from octaskly_quic.configuration import client_configuration
 from octaskly_wire import identity, tls
 from octaskly_wire.cipher_pin import OPENSSL_CONF
+from octaskly_wire.codec import Codec
 from octaskly_wire.errors import WrongCipher
+from octaskly_wire.vocabulary import Transport
+from tests.support.scripted_worker import Dispatcher, NoBlobs
+from worker_node.config import Address
+from worker_node.shell import tcp_dialer
 
 NOW = datetime.now(UTC)
 CA, CA_KEY = identity.make_ca("c1", NOW)
@@ -120,52 +130,101 @@ def test_dispatcher_hears_nothing_from_a_false_worker(leaf):
 
 PEER = """
 import socket, ssl, sys
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-if sys.argv[2] == "tls12":
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
+role, port, suite, leaf = sys.argv[1:]
+version = ssl.TLSVersion.TLSv1_2 if suite == "tls12" else ssl.TLSVersion.TLSv1_3
+if role == "client":
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    plain = socket.create_connection(("127.0.0.1", int(port)), 5)
+else:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(leaf)
+    listening = socket.create_server(("127.0.0.1", 0))
+    print(listening.getsockname()[1], flush=True)
+    plain = listening.accept()[0]
+context.minimum_version = context.maximum_version = version
 try:
-    with socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5) as plain, context.wrap_socket(plain) as session:
-        session.sendall(b"x")
-        print("answer", session.recv(1))
+    with context.wrap_socket(plain, server_side=role == "server") as session:
+        if role == "client":
+            session.sendall(b"\\0\\0\\0\\x10\\1")
+        print("heard", session.recv(100), flush=True)
 except OSError as error:
     print("refused", error)
 """
+"""A peer that speaks nothing but what it is told to, and says what it heard."""
+
+OTHERS = ["TLS_AES_128_GCM_SHA256", "TLS_CHACHA20_POLY1305_SHA256", "tls12"]
 
 
-@pytest.mark.parametrize("suite", ["TLS_AES_128_GCM_SHA256", "TLS_CHACHA20_POLY1305_SHA256", "tls12"])
-def test_peer_that_offers_something_else_is_not_heard(tmp_path, suite):
-    """Only other suites, or an older version: refused before a byte is handled."""
+async def start_peer(folder, role, suite, port=0):
+    """Start the peer as a program, since its suites are chosen before OpenSSL is loaded."""
     config = OPENSSL_CONF.read_text()
     if suite != "tls12":
         config = config.replace("TLS_AES_256_GCM_SHA384", suite)
-    (tmp_path / "openssl.cnf").write_text(config.replace("MinProtocol = TLSv1.3", "MinProtocol = TLSv1.2"))
-    heard = []
+    (folder / "openssl.cnf").write_text(config.replace("MinProtocol = TLSv1.3", "MinProtocol = TLSv1.2"))
+    leaf = folder / "leaf.pem"
+    leaf.write_bytes(identity.key_to_pem(KEY) + ssl.DER_cert_to_PEM_cert(dispatcher_leaf()).encode())
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PEER, role, str(port), suite, str(leaf),
+        stdout=subprocess.PIPE, env={**os.environ, "OPENSSL_CONF": str(folder / "openssl.cnf")},
+    )  # fmt: skip
 
-    async def serve(reader, writer):
-        try:
-            tls.check_cipher(writer.get_extra_info("ssl_object"))
-            heard.append(await reader.read(1))
-        except WrongCipher:
-            pass
-        finally:
-            writer.close()
+
+@pytest.mark.parametrize("suite", OTHERS)
+def test_worker_that_offers_something_else_is_not_heard(tmp_path, suite):
+    """The dispatcher's real listener refuses it before a byte is handled, and records that."""
 
     async def main():
-        context = tls.server_context(CA, dispatcher_leaf(), KEY)
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-        port = server.sockets[0].getsockname()[1]
-        peer = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", PEER, str(port), suite,
-            stdout=subprocess.PIPE, env={**os.environ, "OPENSSL_CONF": str(tmp_path / "openssl.cnf")},
-        )  # fmt: skip
-        out, _ = await asyncio.wait_for(peer.communicate(), 20)
-        server.close()
-        return out.decode()
+        dispatcher = Dispatcher(NoBlobs())
+        async with asyncio.timeout(20), dispatcher.running():
+            peer = await start_peer(tmp_path, "client", suite, dispatcher.port)
+            out, _ = await peer.communicate()
+            while not dispatcher.store.records:
+                await asyncio.sleep(0.01)
+        assert b"heard b'\\" not in out
+        return dispatcher.store.records
+
+    [record] = asyncio.run(main())
+    assert isinstance(record, WorkerRefused)
+    assert record.detail.startswith("TLS: ")
+
+
+@pytest.mark.quic
+@pytest.mark.parametrize("suite", ["AES_128_GCM_SHA256", "CHACHA20_POLY1305_SHA256"])
+def test_worker_that_offers_something_else_over_quic_is_not_heard(monkeypatch, suite):
+    """There too: refused in the handshake, and recorded."""
+    monkeypatch.setattr("tests.support.transports._current", Transport.QUIC)
+
+    async def main():
+        dispatcher = Dispatcher(NoBlobs())
+        trust = replace(client_configuration([CA], NAME), cipher_suites=[CipherSuite[suite]])
+        async with asyncio.timeout(20), dispatcher.running():
+            with pytest.raises(OSError):
+                await dialing.connect("127.0.0.1", dispatcher.port, trust, timeout_s=5)
+            while not dispatcher.store.records:
+                await asyncio.sleep(0.01)
+        return dispatcher.store.records
+
+    [record] = asyncio.run(main())
+    assert isinstance(record, WorkerRefused)
+    assert record.detail.startswith("TLS: ")
+
+
+@pytest.mark.parametrize("suite", OTHERS)
+def test_dispatcher_that_offers_something_else_hears_nothing(tmp_path, suite):
+    """Even where the worker would believe anybody: a false suite ends it before a word is said."""
+
+    async def main():
+        async with asyncio.timeout(20):
+            peer = await start_peer(tmp_path, "server", suite)
+            address = Address("127.0.0.1", int(await peer.stdout.readline()))
+            with pytest.raises((OSError, WrongCipher)):
+                await tcp_dialer.connect(address, None, Codec.MSGPACK)
+            out, _ = await peer.communicate()
+        return out
 
     out = asyncio.run(main())
-    assert heard == []
-    assert "answer b'x'" not in out
+    assert out.startswith(b"refused") or out == b"heard b''\n"
 
 
 def test_pinned_process_offers_one_suite_only():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from contextlib import closing
 from functools import partial
 
@@ -13,6 +12,7 @@ import pytest
 from octaskly_wire.errors import LinkLost
 from octaskly_wire.messages import OutputFile
 from tests.support.loopback import PATIENCE_S, LoopbackDispatcher, config_for
+from tests.support.transports import FALSE_SERVER, ONLY_TCP
 from worker_node.config import Address
 from worker_node.shell import transfers as transfers_module
 from worker_node.shell.joiner import Joiner
@@ -20,6 +20,8 @@ from worker_node.shell.keyfile import StateFolder
 from worker_node.shell.stoppable import on_thread
 from worker_node.shell.transfer_link import Endpoint
 from worker_node.shell.transfers import Transfers
+
+pytestmark = pytest.mark.usefixtures("transport")
 
 SOON_S = 3.0
 
@@ -107,6 +109,7 @@ def test_a_content_goes_there_from_where_the_dispatcher_has_it(tmp_path):
     play(tmp_path, scene)
 
 
+@ONLY_TCP  # Over QUIC it is a stream beside the control link's.
 def test_a_false_dispatcher_gets_nothing(tmp_path):
     """A certificate of another CA ends it before a word is said."""
 
@@ -114,7 +117,7 @@ def test_a_false_dispatcher_gets_nothing(tmp_path):
         false = LoopbackDispatcher()
         async with false.listening():
             transfers.use(Endpoint(false.address, endpoint.identity, endpoint.boot_id, endpoint.codec))
-            with pytest.raises(ssl.SSLCertVerificationError):
+            with pytest.raises(FALSE_SERVER):
                 await fetch(transfers, dispatcher.desk.put("a", b"x"))
             assert false.seen == []
 
@@ -129,6 +132,7 @@ async def cancelled_soon(fetching: asyncio.Task[bytes]) -> bool:
     return fetching.cancelled()
 
 
+@ONLY_TCP
 def test_a_cancel_does_not_wait_for_a_handshake(tmp_path):
     """A machine that takes the connection and says nothing holds nobody up."""
 

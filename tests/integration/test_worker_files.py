@@ -30,7 +30,10 @@ from octaskly_wire.messages import (
 from octaskly_wire.vocabulary import FailureReason, HeldPhase
 from tests.support.loopback import PATIENCE_S, LoopbackDispatcher, assignment, run_scene
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the spawner runs on Linux")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the spawner runs on Linux"),
+    pytest.mark.usefixtures("transport"),
+]
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
@@ -317,7 +320,7 @@ def test_a_worker_that_dies_before_the_acknowledgement_sends_outputs_and_outcome
         environment = {**os.environ, "OCTASKLY_JOIN_TOKEN": dispatcher.token.text}
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "worker_node", "--dispatcher-addr", str(dispatcher.address)),
-            *("--state-dir", str(tmp_path / "state"), "--min-sandbox", "basic"),
+            *("--state-dir", str(tmp_path / "state"), "--min-sandbox", "basic", "--transport", dispatcher.transport),
             cwd=ROOT,
             env=environment,
         )

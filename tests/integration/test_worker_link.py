@@ -1,4 +1,4 @@
-"""The worker against a small dispatcher over real TLS: enrol, prove, run, reconnect, drain.
+"""The worker against a small dispatcher over real TLS and QUIC: enrol, prove, run, reconnect, drain.
 
 Long because it tells one story after another of the same small dispatcher and its worker.
 """
@@ -9,15 +9,16 @@ import asyncio
 import contextlib
 import os
 import signal
-import ssl
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from octaskly_wire import identity, tls
+from octaskly_wire import identity
 from octaskly_wire.codec import Codec
 from octaskly_wire.messages import (
     AcknowledgeOutcome,
@@ -51,13 +52,17 @@ from tests.support.loopback import (
     run_scene,
 )
 from tests.support.programs import new_mark, processes_with, sleepers, wake
+from tests.support.transports import FALSE_SERVER, Credentials
 from worker_node import node
 from worker_node.config import Address, WorkerConfig
 from worker_node.sandbox.probe import prove_levels
 from worker_node.shell.joiner import CannotJoin, Joiner, first_success
 from worker_node.shell.keyfile import StateFolder
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the spawner runs on Linux")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the spawner runs on Linux"),
+    pytest.mark.usefixtures("transport"),
+]
 
 ROOT = Path(__file__).parents[2]
 
@@ -133,15 +138,16 @@ def test_an_enrolled_worker_does_not_talk_to_a_false_dispatcher(tmp_path):
         true, false = LoopbackDispatcher(), LoopbackDispatcher()
         async with asyncio.timeout(PATIENCE_S), true.listening(), false.listening():
             await _join_once(config_for(true, tmp_path))
-            with pytest.raises(ssl.SSLCertVerificationError):
+            with pytest.raises(FALSE_SERVER):
                 await _join_once(config_for(true, tmp_path, dispatcher_address=false.address))
         assert false.seen == []
 
     asyncio.run(main())
 
 
-def test_a_worker_certificate_cannot_pose_as_dispatcher(tmp_path):
-    """A certificate of the right CA but for a client is refused before a byte is sent."""
+@pytest.mark.parametrize("has_name", [False, True], ids=["of a worker", "of a client with the dispatcher's name"])
+def test_a_worker_certificate_cannot_pose_as_dispatcher(tmp_path, has_name):
+    """A certificate of the right CA but for a client is refused before a byte is sent, whatever name it has."""
 
     async def main():
         dispatcher = LoopbackDispatcher()
@@ -149,12 +155,15 @@ def test_a_worker_certificate_cannot_pose_as_dispatcher(tmp_path):
             await _join_once(config_for(dispatcher, tmp_path))
         seen = len(dispatcher.seen)
         key = identity.new_key()
-        stolen = identity.issue_worker_certificate(
-            dispatcher.ca, dispatcher.ca_key, CLUSTER, "worker-2", key.public_key(), dispatcher.now
+        uri = x509.UniformResourceIdentifier(identity.worker_uri(CLUSTER, "worker-2"))
+        name = x509.DNSName(identity.dispatcher_server_name(CLUSTER)) if has_name else uri
+        client, life = ExtendedKeyUsageOID.CLIENT_AUTH, identity.WORKER_LIFETIME
+        stolen = identity._issue_leaf(
+            dispatcher.ca, dispatcher.ca_key, name, key.public_key(), client, dispatcher.now, life
         )
-        dispatcher.context = tls.server_context(dispatcher.ca, stolen, key)
+        dispatcher.credentials = Credentials(dispatcher.ca, stolen, key)
         async with asyncio.timeout(PATIENCE_S), dispatcher.listening():
-            with pytest.raises(ssl.SSLCertVerificationError):
+            with pytest.raises(FALSE_SERVER):
                 await _join_once(config_for(dispatcher, tmp_path))
         assert len(dispatcher.seen) == seen
 
@@ -411,6 +420,8 @@ async def program(
         str(folder / "state"),
         "--min-sandbox",
         "basic",
+        "--transport",
+        dispatcher.transport,
         *flags,
         env={**_environment(), "OCTASKLY_JOIN_TOKEN": dispatcher.token.text},
         stderr=asyncio.subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""A small dispatcher over real TLS that speaks the protocol by the book and decides nothing, and a worker beside it."""
+"""A small dispatcher over real TLS or QUIC that speaks the protocol by the book and decides nothing, and a worker beside it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from octaskly_wire import auth, identity, tls
+from octaskly_wire import auth, identity
 from octaskly_wire.join_token import JoinToken
 from octaskly_wire.messages import (
     AssignAttempt,
@@ -29,6 +29,7 @@ from octaskly_wire.messages import (
 )
 from octaskly_wire.session import DispatcherSession
 from octaskly_wire.vocabulary import Admission, LinkPurpose, SandboxLevel
+from tests.support import transports
 from tests.support.file_desk import DeskLink, FileDesk
 from worker_node import node
 from worker_node.config import Address, WorkerConfig
@@ -67,8 +68,8 @@ class LoopbackDispatcher:
         self.ca, self.ca_key = identity.make_ca(CLUSTER, self.now)
         key = identity.new_key()
         certificate = identity.issue_dispatcher_certificate(self.ca, self.ca_key, CLUSTER, key.public_key(), self.now)
-        self.certificate = certificate
-        self.context = tls.server_context(self.ca, certificate, key)
+        self.credentials = transports.Credentials(self.ca, certificate, key)
+        self.transport = transports.current()
         self.token = JoinToken.new(identity.ca_digest(self.ca), secrets.token_bytes)
         self.welcome = Welcome(Admission.APPROVED, heartbeat_interval_s=0.2, lease_s=30.0)
         self.refuse_enrol: Refused | None = None
@@ -82,15 +83,14 @@ class LoopbackDispatcher:
 
     @contextlib.asynccontextmanager
     async def listening(self, port: int = 0) -> AsyncIterator[LoopbackDispatcher]:
-        server = await asyncio.start_server(self._accept, "127.0.0.1", port, ssl=self.context)
-        self.address = Address("127.0.0.1", server.sockets[0].getsockname()[1])
+        serving = await transports.serve(self.credentials, self._accept, port)
+        self.address = Address(transports.HOST, serving.port)
         try:
             yield self
         finally:
-            server.close()
             for writer in list(self._writers):
                 writer.transport.abort()
-            await server.wait_closed()
+            await serving.close()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
@@ -127,6 +127,7 @@ class LoopbackDispatcher:
                 session.send(self.refuse_auth or self.welcome)
                 if not self.refuse_auth:
                     session.protocol.open()
+                    transports.trust(session.writer)
                     if session.protocol.purpose is LinkPurpose.TRANSFER:
                         session.desk_link = DeskLink(self.desk, session.send, session.writer.close)
                     else:
@@ -150,8 +151,8 @@ class LoopbackDispatcher:
         )
         signed = auth.transcript(
             cluster_id=CLUSTER,
-            transport="tcp",
-            server_certificate_der=self.certificate,
+            transport=self.transport,
+            server_certificate_der=self.credentials.certificate,
             server_nonce=self.nonce,
             client_nonce=self.hello.nonce,
             worker_id=self.hello.worker_id,
@@ -183,6 +184,7 @@ def config_for(dispatcher: LoopbackDispatcher, folder: Path, **changes) -> Worke
         state_dir=folder / "state",
         dispatcher_address=dispatcher.address,
         join_token=dispatcher.token,
+        transport=dispatcher.transport.value,
         min_sandbox=SandboxLevel.NONE,
         drain_timeout_s=20.0,
     )

@@ -1,4 +1,4 @@
-"""A dispatcher's listener on loopback TLS, and a worker that does what a test says, over links for transfers too."""
+"""A dispatcher's listener on loopback, over TCP or QUIC, and a worker that does what a test says, over links for transfers too."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dispatcher.config import ShellConfig
-from dispatcher.core.config import EngineConfig
 from dispatcher.core.effects import ReadyTask
-from dispatcher.ports import Blobs, WhitelistEntry, Wishes
+from dispatcher.ports import Blobs, StoreUnavailable, WhitelistEntry, Wishes
+from dispatcher.shell.credentials import Credentials
 from dispatcher.shell.handshake import ClusterFacts, Gatekeeper
 from dispatcher.shell.service import DispatcherService
 from dispatcher.shell.tcp_listener import TcpListener
 from dispatcher.shell.transfer import TransferServer
 from dispatcher.shell.writer import StoreWriter
-from octaskly_wire import auth, identity, tls
+from octaskly_wire import auth, identity
 from octaskly_wire.codec import Codec
 from octaskly_wire.messages import Auth, Challenge, Hello, Register
 from octaskly_wire.session import WorkerSession
-from octaskly_wire.vocabulary import Admission, LinkPurpose
+from octaskly_wire.vocabulary import Admission, LinkPurpose, Transport
+from tests.support import transports
 from tests.support.messages import FROM_WORKER
+from tests.support.trust import credentials_of, service_with
 
 NOW = datetime.now(UTC)
 CLUSTER = "c1"
@@ -38,13 +40,16 @@ class QueueInMemory:
         self.whitelist: dict[str, WhitelistEntry] = {}
         self.tasks: list[ReadyTask] = []
         self.records: list[Any] = []
+        self.is_full = False
 
     def recover(self):
         """Return nothing: this dispatcher is new."""
         return []
 
     def commit(self, records):
-        """Keep the records."""
+        """Keep the records, unless there is no room."""
+        if self.is_full:
+            raise StoreUnavailable("the disk is full")
         self.records += records
         return frozenset()
 
@@ -54,21 +59,34 @@ class QueueInMemory:
         self.tasks = [task for task in self.tasks if task not in tasks]
         return tasks
 
+    def has_news(self):
+        """Say that somebody may have changed the whitelist."""
+        return True
+
     def wishes(self):
         """Return the whitelist as it stands."""
         return Wishes([], list(self.whitelist.values()))
+
+    def examine_witnessed(self, worker_id, checkpoint):
+        """Find nothing wrong with what a worker has seen of the audit."""
+        return ""
 
     def whitelist_entry(self, worker_id):
         """Return the worker's entry."""
         return self.whitelist.get(worker_id)
 
 
+class NoBlobs:
+    """An empty store of contents, where nobody comes so far as to ask for one."""
+
+
 class ScriptedLink:
     """The worker's end of one connection."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, session: WorkerSession) -> None:
-        self._reader = reader
-        self.writer = writer
+    def __init__(self, stream: transports.Stream, session: WorkerSession) -> None:
+        self.stream = stream
+        self._reader = stream.reader
+        self.writer = stream.writer
         self._session = session
         self._received: list[Any] = []
 
@@ -111,13 +129,18 @@ class ScriptedLink:
         return True
 
 
+def worker_certificate(worker_id: str, key: Any, ca: bytes = CA, ca_key: Any = CA_KEY, now: datetime = NOW) -> bytes:
+    """Issue a worker's certificate."""
+    return identity.issue_worker_certificate(ca, ca_key, CLUSTER, worker_id, key.public_key(), now)
+
+
 class ScriptedWorker:
     """One worker's identity, and the links it opens."""
 
     def __init__(self, worker_id: str, port: int) -> None:
         self.worker_id = worker_id
         self.key = identity.new_key()
-        self.certificate = identity.issue_worker_certificate(CA, CA_KEY, CLUSTER, worker_id, self.key.public_key(), NOW)
+        self.certificate = worker_certificate(worker_id, self.key)
         self._port = port
         self._links: list[ScriptedLink] = []
 
@@ -139,21 +162,21 @@ class ScriptedWorker:
     async def close(self) -> None:
         """End all links."""
         for link in self._links:
-            link.writer.transport.abort()
+            link.stream.abort()
             with contextlib.suppress(OSError):
                 await link.writer.wait_closed()
 
     async def _open(self, purpose: LinkPurpose, boot_id: str) -> ScriptedLink:
-        context = tls.client_context(CA, self.certificate, self.key)
         name = identity.dispatcher_server_name(CLUSTER)
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port, ssl=context, server_hostname=name)
-        leaf = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        link = ScriptedLink(reader, writer, WorkerSession(Codec.MSGPACK, purpose))
+        stream = await transports.dial(self._port, name, CA, self.certificate, self.key)
+        link = ScriptedLink(stream, WorkerSession(Codec.MSGPACK, purpose))
         self._links.append(link)
         nonce = b"n" * 32
         link.send(Hello(1, self.worker_id, boot_id, nonce, "test", purpose))
         challenge = await link.expect(Challenge)
-        signed = auth.transcript(CLUSTER, "tcp", leaf, challenge.nonce, nonce, self.worker_id, boot_id)
+        signed = auth.transcript(
+            CLUSTER, transports.current(), stream.leaf, challenge.nonce, nonce, self.worker_id, boot_id
+        )
         link.send(Auth(self.certificate, auth.sign(self.key, signed)))
         assert type(await link.next()).__name__ == "Welcome"
         return link
@@ -166,6 +189,8 @@ class Dispatcher:
         self.blobs = blobs
         self.store = QueueInMemory()
         self.port = 0
+        self.writer: StoreWriter
+        self.gatekeeper: Gatekeeper
         self._workers: list[ScriptedWorker] = []
         self.service: DispatcherService
 
@@ -176,23 +201,24 @@ class Dispatcher:
         self._workers.append(worker)
         return worker
 
+    def _listener(self, config: ShellConfig, credentials: Credentials, transfers: TransferServer) -> Any:
+        if transports.current() is Transport.TCP:
+            return TcpListener(config, credentials.tls_context, self.gatekeeper, self.service, transfers=transfers)
+        from dispatcher.shell.quic_listener import QuicListener
+
+        return QuicListener(config, credentials.quic_configuration, self.gatekeeper, self.service, transfers=transfers)
+
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Dispatcher]:
         """Listen until left."""
-        writer = StoreWriter(self.store, asyncio.get_running_loop())
+        self.writer = writer = StoreWriter(self.store, asyncio.get_running_loop())
         writer.start()
-        self.service = DispatcherService(EngineConfig(), self.store, writer)
+        self.credentials = credentials = credentials_of(CA, CA_KEY, CLUSTER)
+        self.service = service_with(credentials, self.store, writer)
         engine = asyncio.create_task(self.service.run())
-        leaf_key = identity.new_key()
-        leaf = identity.issue_dispatcher_certificate(CA, CA_KEY, CLUSTER, leaf_key.public_key(), NOW)
         transfers = TransferServer(self.service.transfers, self.blobs)
-        listener = TcpListener(
-            ShellConfig(CLUSTER, bind="127.0.0.1", port=0),
-            tls.server_context(CA, leaf, leaf_key),
-            Gatekeeper(ClusterFacts(CLUSTER, CA, lambda: leaf, 5.0, 30.0), self.store, writer),
-            self.service,
-            transfers=transfers,
-        )
+        self.gatekeeper = Gatekeeper(ClusterFacts(CLUSTER, credentials, 5.0, 30.0), self.store, writer)
+        listener = self._listener(ShellConfig(CLUSTER, transports.HOST, 0, 0), credentials, transfers)
         self.port = await listener.start()
         try:
             yield self
