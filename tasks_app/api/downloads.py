@@ -9,12 +9,36 @@ import asyncio
 import re
 from typing import Any, BinaryIO, Final
 
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.http import content_disposition_header
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
+
+from accounts_app.rest.problems import PROBLEM_TYPE, problem_document
+from accounts_app.rest.schema import refusals
 
 PIECE_BYTES: Final = 256 << 10
+RANGE: Final = OpenApiParameter(
+    "Range", str, OpenApiParameter.HEADER, description="one range of bytes; several, or another unit, get the whole"
+)
+DOWNLOAD_HEADERS: Final = [
+    RANGE,
+    OpenApiParameter("If-Range", str, OpenApiParameter.HEADER, description="the range only if the ETag is this"),
+    OpenApiParameter("If-None-Match", str, OpenApiParameter.HEADER, description="304 if the ETag is one of these"),
+    OpenApiParameter("ETag", str, OpenApiParameter.HEADER, response=[200, 206, 304], description="the SHA-256"),
+    OpenApiParameter("Accept-Ranges", {"const": "bytes"}, OpenApiParameter.HEADER, response=[200, 206]),
+    OpenApiParameter("Content-Range", str, OpenApiParameter.HEADER, response=[206]),
+]
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+
+
+def downloads(media_type: str) -> dict[Any, Any]:
+    """Return what `extend_schema(responses=...)` says of a download."""
+    whole = OpenApiResponse(OpenApiTypes.BINARY, description="All of it")
+    part = OpenApiResponse(OpenApiTypes.BINARY, description="The range")
+    known = OpenApiResponse(description="The client has it already")
+    return {(200, media_type): whole, (206, media_type): part, 304: known, **refusals(416)}
 
 
 def raw_bytes(request: Any, data: bytes) -> HttpResponseBase:
@@ -44,10 +68,12 @@ def _answer(
     span = _asked_range(request, size_bytes, etag)
     start, end = span or (0, size_bytes)
     response: HttpResponseBase
-    if etag and etag in _tags(request.headers.get("If-None-Match", "")):
+    if etag and not _tags(request.headers.get("If-None-Match", "")).isdisjoint((etag, "*")):
         response = HttpResponse(status=304)
+        del response["Content-Type"]
     elif start > end or (span and start == end):
-        response = HttpResponse(status=416)
+        problem = problem_document(416, detail=f"nothing of the range is there; it has {size_bytes} bytes")
+        response = JsonResponse(problem, status=416, content_type=PROBLEM_TYPE)
         response["Content-Range"] = f"bytes */{size_bytes}"
     else:
         status = 206 if span else 200

@@ -23,7 +23,7 @@ from accounts_app.roles import Role, is_operator
 from dispatcher.ports import BlobRefused, BlobTooLarge, NoRoomForBlob
 from octaskly_wire.file_names import objection_to_name
 from tasks_app import file_selectors, file_services
-from tasks_app.api.downloads import attachment
+from tasks_app.api.downloads import DOWNLOAD_HEADERS, attachment, downloads
 from tasks_app.api.filters import FileFilter
 from tasks_app.api.representation import FileSerializer
 from tasks_app.api.uploads import announced_size, body_of
@@ -39,7 +39,6 @@ NO_UTF_8 = "\N{REPLACEMENT CHARACTER}"
 NAME = OpenApiParameter(
     "name", str, OpenApiParameter.PATH, description="relative, may have slashes; or `sha256:<hex>` for a bare upload"
 )
-DOWNLOAD = {(status, RAW): OpenApiTypes.BINARY for status in (200, 206)}
 
 
 def owner_asked(request: Any) -> Any:
@@ -58,6 +57,7 @@ class FileListView(ListAPIView[File]):
     filterset_class = FileFilter
     ordering = "name"
     ordering_fields = ("name", "created_at")
+    other_parameters = ("owner",)
 
     def get_queryset(self) -> QuerySet[File]:
         """Return them."""
@@ -84,10 +84,9 @@ class FileView(APIView):
         parameters=[
             NAME,
             OpenApiParameter("owner", str, description="whose file; for admin and dispatcher"),
-            OpenApiParameter("Range", str, OpenApiParameter.HEADER),
-            OpenApiParameter("If-None-Match", str, OpenApiParameter.HEADER),
+            *DOWNLOAD_HEADERS,
         ],
-        responses=DOWNLOAD,
+        responses=downloads(RAW),
     )
     def get(self, request: Any, name: str) -> HttpResponseBase:
         """Return the bytes; ETag is the SHA-256. `sha256:<hex>` finds every content that the user may name."""

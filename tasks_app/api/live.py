@@ -14,17 +14,19 @@ from rest_framework import serializers
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts_app.rest.filters import truth_asked
 from accounts_app.rest.problems import Problem, bad_field
+from accounts_app.rest.schema import refusals
 from tasks_app import selectors
+from tasks_app.api.numbers import whole_number_asked
 from tasks_app.api.representation import TaskSerializer
-from tasks_app.api.task_ids import MAX_IDS, read_ids
+from tasks_app.api.task_ids import IdsSerializer, read_ids
 from tasks_app.api.views import TaskUsers, TaskView
 from tasks_app.models import Task
 from tasks_app.transitions import ENDED
 
 MAX_WAIT_S: Final = 60.0
 USUAL_WAIT_S: Final = 30.0
-MAX_OFFSET: Final = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,27 +68,21 @@ class FollowView(TaskView):
     def get(self, request: Any, pk: str) -> Response:
         """Say from where the output is followed."""
         task = self.find(pk)
-        offset, alone, first = (_whole_number(request, name) for name in ("offset", "attempt", "from_attempt"))
+        offset, alone, first = (
+            whole_number_asked(request, name) or 0 for name in ("offset", "attempt", "from_attempt")
+        )
         if alone and first:
             raise bad_field("from_attempt", "does not go together with attempt")
         attempt = alone or first
         if attempt and not task.results.filter(attempt=attempt).exists():
             raise Problem(404, detail=f"the task has no attempt {attempt}")
-        is_framed = request.query_params.get("framed", "").lower() in {"1", "true"}
+        is_framed = truth_asked(request, "framed")
         return LiveAnswer(FollowRequest(task.id, offset, attempt, goes_on=first > 0, is_framed=is_framed))
 
 
-def _whole_number(request: Any, name: str) -> int:
-    raw = request.query_params.get(name, "0")
-    if not (raw.isascii() and raw.isdigit() and len(raw) < 20 and int(raw) <= MAX_OFFSET):  # noqa: PLR2004 - digits
-        raise bad_field(name, "must be a whole number")
-    return int(raw)
-
-
-class WaitSerializer(serializers.Serializer[Any]):
+class WaitSerializer(IdsSerializer):
     """What to wait for. For the schema only: `_read_wait` is what reads and checks."""
 
-    ids = serializers.ListField(child=serializers.CharField(), min_length=1, max_length=MAX_IDS)
     timeout = serializers.FloatField(required=False, min_value=0, max_value=MAX_WAIT_S, help_text="seconds; default 30")
 
 
@@ -101,7 +97,7 @@ class WaitView(APIView):
 
     permission_classes = (TaskUsers,)
 
-    @extend_schema(request=WaitSerializer, responses=WaitAnswerSerializer)
+    @extend_schema(request=WaitSerializer, responses={200: WaitAnswerSerializer, **refusals(404)})
     def post(self, request: Any) -> Response:
         """Return those of the tasks that have ended, as soon as there is one; none of them at the time-out."""
         wait = _read_wait(request.data)

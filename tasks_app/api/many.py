@@ -12,17 +12,11 @@ from rest_framework.views import APIView
 
 from tasks_app import selectors, services
 from tasks_app.api.representation import TaskSerializer
-from tasks_app.api.task_ids import MAX_IDS, read_ids
+from tasks_app.api.task_ids import IdsSerializer, read_ids
 from tasks_app.api.views import TaskUsers
 from tasks_app.models import Task
 
 Step = Callable[[Sequence[Task], Any], services.Stepped]
-
-
-class IdsSerializer(serializers.Serializer[Any]):
-    """Which tasks. For the schema only: `read_ids` is what reads and checks."""
-
-    ids = serializers.ListField(child=serializers.CharField(), min_length=1, max_length=MAX_IDS)
 
 
 class NotPossibleSerializer(serializers.Serializer[Any]):

@@ -12,32 +12,36 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.generics import ListAPIView
 from rest_framework.renderers import JSONRenderer
 
+from accounts_app.rest.filters import truth_asked
 from accounts_app.rest.negotiation import AnyAccepted
-from accounts_app.rest.problems import Problem, bad_field
+from accounts_app.rest.problems import Problem
+from accounts_app.rest.schema import refusals
 from tasks_app import file_selectors, selectors
-from tasks_app.api.downloads import attachment, raw_bytes, text_content
+from tasks_app.api.downloads import DOWNLOAD_HEADERS, attachment, downloads, raw_bytes, text_content
+from tasks_app.api.numbers import WHOLE, whole_number_asked
 from tasks_app.api.representation import OutputSerializer
 from tasks_app.api.views import TaskUsers, TaskView
 from tasks_app.blob_store import store
 from tasks_app.models import OutputKind, Task, TaskOutput
 
-ATTEMPT = OpenApiParameter("attempt", int, description="number of an attempt; the latest one otherwise")
-RANGE = OpenApiParameter("Range", str, OpenApiParameter.HEADER)
+ATTEMPT = OpenApiParameter("attempt", WHOLE, description="number of an attempt; the latest one otherwise")
+FRAMES = "application/vnd.octaskly.frames"
 FOLLOWING = [
     OpenApiParameter("follow", bool, description="stream what is there and what comes, until the task has ended"),
-    OpenApiParameter("offset", int, description="with follow: begin at this byte of the stream"),
+    OpenApiParameter("offset", WHOLE, description="with follow: begin at this byte of the stream"),
+    OpenApiParameter(
+        "from_attempt", WHOLE, description="with follow: begin with this attempt, and go on with those after it"
+    ),
+    OpenApiParameter("framed", bool, description=f"with follow: {FRAMES}, which tells attempts, offsets and the end"),
 ]
 """Served by octaskly_site.live, ahead of this view."""
 
 
 def attempt_asked(request: Any, task: Task) -> int:
     """Return the number of the attempt that ?attempt= names, the latest one without it; 404 when there is none."""
-    raw = request.query_params.get("attempt")
-    if raw is None:
+    number = whole_number_asked(request, "attempt")
+    if number is None:
         return task.attempt
-    if not (raw.isascii() and raw.isdigit()):
-        raise bad_field("attempt", "must be a whole number")
-    number = int(raw[:9])
     if not file_selectors.has_attempt(task, number):
         raise Problem(404, detail=f"the task has no attempt {number}")
     return number
@@ -51,11 +55,15 @@ class OutputView(TaskView):
     stream = "stdout"
 
     @extend_schema(
-        parameters=[ATTEMPT, RANGE, *FOLLOWING],
-        responses={(200, "text/plain"): OpenApiTypes.BINARY, (206, "text/plain"): OpenApiTypes.BINARY},
+        parameters=[ATTEMPT, *FOLLOWING, *DOWNLOAD_HEADERS],
+        responses={**downloads("text/plain"), (200, FRAMES): OpenApiTypes.BINARY},
     )
     def get(self, request: Any, pk: str) -> HttpResponseBase:
         """Return the bytes."""
+        for name in ("follow", "framed"):
+            truth_asked(request, name)
+        for name in ("offset", "from_attempt"):
+            whole_number_asked(request, name)
         task = self.find(pk)
         number = attempt_asked(request, task)
         stored = file_selectors.outputs_of(task, number, OutputKind(self.stream)).first()
@@ -74,6 +82,7 @@ class OutputFileListView(ListAPIView[TaskOutput]):
     permission_classes = (TaskUsers,)
     serializer_class = OutputSerializer
     ordering = "name"
+    other_parameters = ("attempt",)
 
     def get_queryset(self) -> QuerySet[TaskOutput]:
         """Return them."""
@@ -95,8 +104,8 @@ class OutputFileView(TaskView):
     content_negotiation_class = AnyAccepted
 
     @extend_schema(
-        parameters=[ATTEMPT, RANGE, OpenApiParameter("If-None-Match", str, OpenApiParameter.HEADER)],
-        responses={(status, "application/octet-stream"): OpenApiTypes.BINARY for status in (200, 206)},
+        parameters=[ATTEMPT, *DOWNLOAD_HEADERS],
+        responses={**downloads("application/octet-stream"), **refusals(410)},
     )
     def get(self, request: Any, pk: str, name: str) -> HttpResponseBase:
         """Return the bytes; 410 when they have expired."""

@@ -12,14 +12,20 @@ from octaskly_wire.vocabulary import SandboxLevel
 from tasks_app.models import File, Result, Task, TaskOutput
 
 
+def _limit(least: int, most: int, help_text: str = "") -> serializers.IntegerField:
+    return serializers.IntegerField(
+        required=False, allow_null=True, min_value=least, max_value=most, help_text=help_text or None
+    )
+
+
 class LimitsSerializer(serializers.Serializer[Any]):
     """Resource limits; what is left out is the worker's default."""
 
-    memory_mb = serializers.IntegerField(required=False, min_value=1, max_value=1 << 24, help_text="MiB")
-    cpu_seconds = serializers.IntegerField(required=False, min_value=1, max_value=86_400 * 366)
-    processes = serializers.IntegerField(required=False, min_value=1, max_value=1 << 20)
-    open_files = serializers.IntegerField(required=False, min_value=8, max_value=1 << 20)
-    disk_mb = serializers.IntegerField(required=False, min_value=1, max_value=1 << 24, help_text="MiB")
+    memory_mb = _limit(1, 1 << 24, "MiB")
+    cpu_seconds = _limit(1, 86_400 * 366)
+    processes = _limit(1, 1 << 20)
+    open_files = _limit(8, 1 << 20)
+    disk_mb = _limit(1, 1 << 24, "MiB")
 
 
 @extend_schema_serializer(many=False)
@@ -27,12 +33,14 @@ class TaskRequestSerializer(serializers.Serializer[Any]):
     """A task as submitted. For the schema only: `submission.py` is what reads and checks."""
 
     command = serializers.CharField(help_text="for /bin/sh -c; 1 to 65,536 bytes")
-    name = serializers.CharField(max_length=255, required=False)
-    env = serializers.DictField(child=serializers.CharField(), required=False)
+    name = serializers.CharField(max_length=255, required=False, allow_blank=True)
+    env = serializers.DictField(child=serializers.CharField(allow_blank=True), required=False)
     priority = serializers.IntegerField(min_value=-100, max_value=100, required=False, help_text="higher runs first")
     timeout = serializers.IntegerField(min_value=1, max_value=86_400, required=False, help_text="seconds")
     max_retries = serializers.IntegerField(min_value=0, max_value=10, required=False)
-    sandbox = serializers.ChoiceField(choices=[level.value for level in SandboxLevel], required=False)
+    sandbox = serializers.ChoiceField(
+        choices=[level.value for level in SandboxLevel], required=False, allow_null=True, help_text="null: the default"
+    )
     network = serializers.BooleanField(required=False)
     limits = LimitsSerializer(required=False)
     inputs = serializers.ListField(
@@ -52,6 +60,10 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
 
     timeout = serializers.IntegerField(source="timeout_s", help_text="seconds")
     owner = serializers.CharField(source="owner.username")
+    env = serializers.DictField(child=serializers.CharField())
+    limits = serializers.DictField(child=serializers.IntegerField())
+    inputs = serializers.ListField(child=serializers.CharField())
+    outputs = serializers.ListField(child=serializers.CharField())
     cancel_requested = serializers.BooleanField()
 
     class Meta:
@@ -112,6 +124,8 @@ class SubmittedTaskSerializer(TaskSerializer):
 
 class AttemptSerializer(serializers.ModelSerializer[Result]):
     """One attempt of a task."""
+
+    limits = serializers.DictField(child=serializers.CharField(), help_text="limit -> kernel or polled")
 
     class Meta:
         model = Result

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from rest_framework import serializers
+
 from accounts_app.rest.problems import Problem, bad_field
 
 MAX_IDS: Final = 500
+
+
+class IdsSerializer(serializers.Serializer[Any]):
+    """Which tasks. For the schema only: `read_ids` is what reads and checks."""
+
+    ids = serializers.ListField(child=serializers.CharField(allow_blank=True), min_length=1, max_length=MAX_IDS)
 
 
 def read_ids(body: Any, *more_fields: str) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from django.conf import settings
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer, extend_schema
@@ -17,6 +16,7 @@ from rest_framework.views import APIView
 
 from accounts_app.permissions import allow
 from accounts_app.rest.problems import Problem, bad_field
+from accounts_app.rest.schema import refusals
 from accounts_app.roles import Role
 from tasks_app import idempotency, selectors, services
 from tasks_app.api.filters import TaskFilter
@@ -28,7 +28,7 @@ from tasks_app.api.representation import (
     WhySerializer,
 )
 from tasks_app.models import Result, Task
-from tasks_app.submission import InvalidSubmission, prefix_of, read_submission
+from tasks_app.submission import MAX_BODY_BYTES, InvalidSubmission, prefix_of, read_submission
 from tasks_app.task_inputs import MissingInput
 from tasks_app.why import why
 from tasks_app.worker_views import warnings_of
@@ -36,6 +36,15 @@ from tasks_app.worker_views import warnings_of
 TaskUsers = allow(Role.ADMIN, Role.DISPATCHER, Role.CLIENT)
 MAX_KEY_LENGTH = 255
 QUEUE_FULL_RETRY_S = 30
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    {"type": "string", "maxLength": MAX_KEY_LENGTH},
+    OpenApiParameter.HEADER,
+    description="a request with the key and body of an earlier one is answered with its tasks, for 24 hours",
+)
+IDEMPOTENT_REPLAY = OpenApiParameter(
+    "Idempotent-Replay", {"const": "true"}, OpenApiParameter.HEADER, response=[201], description="the tasks were there"
+)
 
 
 class RawJson(BaseParser):
@@ -45,18 +54,17 @@ class RawJson(BaseParser):
     renderer_class = JSONRenderer
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
-        """Return the bytes of the body, up to the project's limit."""
-        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        body: bytes = stream.read(limit + 1)
-        if len(body) > limit:
-            raise Problem(413, detail=f"the body is larger than {limit} bytes")
+        """Return the bytes of the body."""
+        body: bytes = stream.read(MAX_BODY_BYTES + 1)
+        if len(body) > MAX_BODY_BYTES:
+            raise Problem(413, detail=f"the body is larger than {MAX_BODY_BYTES} bytes")
         return body
 
 
 def _one_or_many(name: str, serializer: Any) -> PolymorphicProxySerializer:
     return PolymorphicProxySerializer(
         component_name=name,
-        serializers=[serializer, serializer(many=True)],
+        serializers=[serializer, serializer(many=True, allow_empty=False)],
         resource_type_field_name=None,
         many=False,
     )
@@ -81,8 +89,8 @@ class TaskListView(ListAPIView[Task]):
 
     @extend_schema(
         request=_one_or_many("TaskOrTasksRequest", TaskRequestSerializer),
-        responses={201: _one_or_many("SubmittedTaskOrTasks", SubmittedTaskSerializer)},
-        parameters=[OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER)],
+        responses={201: _one_or_many("SubmittedTaskOrTasks", SubmittedTaskSerializer), **refusals(422)},
+        parameters=[IDEMPOTENCY_KEY, IDEMPOTENT_REPLAY],
     )
     def post(self, request: Any) -> Response:
         """Submit one task (an object) or up to 10,000 (a list): all or nothing."""
@@ -143,7 +151,7 @@ class TaskDetailView(TaskView):
         """Return the task."""
         return Response(TaskSerializer(self.find(pk)).data)
 
-    @extend_schema(responses={200: TaskSerializer})
+    @extend_schema(responses={200: TaskSerializer, **refusals(409)})
     def delete(self, request: Any, pk: str) -> Response:
         """Cancel the task, as POST .../cancel does."""
         return self.step(pk, services.cancel)
@@ -152,7 +160,7 @@ class TaskDetailView(TaskView):
 class CancelView(TaskView):
     """Cancel a task; a running command is killed with all its processes."""
 
-    @extend_schema(request=None, responses=TaskSerializer)
+    @extend_schema(request=None, responses={200: TaskSerializer, **refusals(409)})
     def post(self, request: Any, pk: str) -> Response:
         """Cancel."""
         return self.step(pk, services.cancel)
@@ -161,7 +169,7 @@ class CancelView(TaskView):
 class RetryView(TaskView):
     """Queue an ended task again."""
 
-    @extend_schema(request=None, responses=TaskSerializer)
+    @extend_schema(request=None, responses={200: TaskSerializer, **refusals(409)})
     def post(self, request: Any, pk: str) -> Response:
         """Retry."""
         return self.step(pk, services.retry)
