@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,9 +31,13 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 class LocalWorker:
     """The worker of --with-worker. It enrols with a token that only it sees."""
 
-    def __init__(self, options: DispatcherOptions, cluster: ClusterIdentity) -> None:
+    def __init__(
+        self, options: DispatcherOptions, cluster: ClusterIdentity, known_ca: Callable[[], bytes] | None = None
+    ) -> None:
+        """Take what the child is started with; `known_ca` gives the CA of the dispatcher's certificate as it is then."""
         self._options = options
         self._cluster = cluster
+        self._known_ca = known_ca or (lambda: cluster.ca_certificate)
         self._state_dir = options.db_path.parent / "local-worker"
         self._process: asyncio.subprocess.Process | SurvivingWorker | None = None
 
@@ -112,11 +117,19 @@ class LocalWorker:
         await ended
 
     def _has_identity(self) -> bool:
-        """Return whether the child needs no token: it is enrolled here, with a certificate that is still good."""
+        """Return whether the child needs no token: it is enrolled here, knows our CA, and its certificate is still good."""
+        path = self._state_dir / "identity.json"
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, BadProof):
-            stored = json.loads((self._state_dir / "identity.json").read_text(encoding="utf-8"))
+            stored = json.loads(path.read_text(encoding="utf-8"))
             expires_at = certificate_expires_at(base64.b64decode(stored["certificate"]))
-            return stored["cluster_id"] == self._cluster.cluster_id and expires_at > datetime.now(UTC)
+            trusted = [stored["ca_certificate"], *stored.get("further_ca_certificates", ())]
+            if stored["cluster_id"] != self._cluster.cluster_id:
+                return False
+            if self._known_ca() not in map(base64.b64decode, trusted):
+                # Another CA took over while it was away: it is let in anew, as the same worker.
+                path.unlink()
+                return False
+            return expires_at > datetime.now(UTC)
         return False
 
 

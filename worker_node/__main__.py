@@ -26,6 +26,7 @@ from worker_node.sandbox import kernel, probe  # noqa: E402
 from worker_node.sandbox.workspace import Workspaces  # noqa: E402
 from worker_node.shell.joiner import CannotJoin  # noqa: E402
 from worker_node.shell.keyfile import StateFolder, StateFolderError  # noqa: E402
+from worker_node.shell.witness import print_kept  # noqa: E402
 
 logger = logging.getLogger("worker_node")
 
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _harden()
     if config.is_check:
         return _check(allows_network=config.allows_network)
+    if config.is_witness:
+        return print_kept(config.state_dir)
     try:
         with contextlib.closing(StateFolder(config.state_dir)) as folder:
             return asyncio.run(node.run(config, folder, INHERITED))

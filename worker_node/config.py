@@ -3,49 +3,45 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, NoReturn
+from typing import Final, Literal, NoReturn, cast, get_args
 
 from octaskly_wire import __version__
 from octaskly_wire.codec import Codec
 from octaskly_wire.errors import BadJoinToken
 from octaskly_wire.join_token import JoinToken
-from octaskly_wire.limits import DEFAULT_PORT, MAX_OUTPUT_BYTES
-from octaskly_wire.messages import NO_LIMITS, Limits
+from octaskly_wire.limits import DEFAULT_PORT
 from octaskly_wire.vocabulary import SandboxLevel
 from worker_node import logs
+from worker_node.limit_flags import (
+    CAP_RANGES,
+    DEFAULT_RANGES,
+    LIMITS_METAVAR,
+    MAX_DIGITS,
+    NO_SETTINGS,
+    LimitSettings,
+    limit_settings,
+    limits_within,
+)
 
 MAX_SLOTS: Final = 4096
 MAX_NAME_CHARACTERS: Final = 255
-MAX_DIGITS: Final = 12
 DEFAULT_DRAIN_TIMEOUT_S: Final = 60.0
 DEFAULT_DISK_RESERVE_MB: Final = 200
 DEFAULT_CACHE_MB: Final = 10_240
 DEFAULT_MAX_OUTPUT_MB: Final = 10_240
 MAX_MEGABYTES: Final = 1 << 24
 
-DEFAULT_RANGES: Final[Mapping[str, tuple[int, int]]] = {
-    "memory_mb": (1, 1 << 24),
-    "cpu_seconds": (1, 86_400 * 366),
-    "processes": (1, 1 << 20),
-    "open_files": (8, 1 << 20),
-    "disk_mb": (1, 1 << 24),
-}
-"""What `--default-limits` takes: the names and ranges that a task may ask for."""
+TransportChoice = Literal["tcp", "quic", "auto"]
+"""What carries links; auto is QUIC, and TCP where that fails."""
 
-CAP_RANGES: Final[Mapping[str, tuple[int, int]]] = {
-    **DEFAULT_RANGES,
-    "timeout_s": (1, 86_400),
-    "output_kb": (1, MAX_OUTPUT_BYTES >> 10),
-}
-"""What `--max-limits` takes."""
-
-LIMITS_METAVAR: Final = "NAME=NUMBER[,NAME=NUMBER...]"
+NO_QUIC: Final = 0
 
 
 @dataclass(frozen=True)
@@ -54,27 +50,12 @@ class Address:
 
     host: str
     port: int
+    quic_port: int | None = None
+    """None is the same number; `NO_QUIC`, none."""
 
     def __str__(self) -> str:
         """Return it as it is written on a command line."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True)
-class LimitSettings:
-    """What the owner grants each command; what is None here is left to us or to the task.
-
-    A default stands in for what a task does not ask for. A task that asks for more than a cap is not run here.
-    """
-
-    defaults: Limits = NO_LIMITS
-    caps: Limits = NO_LIMITS
-    max_timeout_s: int | None = None
-    output_bytes: int = MAX_OUTPUT_BYTES
-    """Kept of each output stream."""
-
-
-NO_SETTINGS: Final = LimitSettings()
 
 
 @dataclass(frozen=True)
@@ -99,7 +80,7 @@ class WorkerConfig:
     state_dir: Path
     dispatcher_address: Address | None = None
     join_token: JoinToken | None = field(default=None, repr=False)
-    transport: Literal["tcp", "quic"] = "tcp"
+    transport: TransportChoice = "tcp"
     min_sandbox: SandboxLevel = SandboxLevel.STRICT
     allows_network: bool = True
     drain_timeout_s: float = DEFAULT_DRAIN_TIMEOUT_S
@@ -108,6 +89,7 @@ class WorkerConfig:
     files: FileSettings = DEFAULT_FILES
     codec: Codec = Codec.MSGPACK
     is_check: bool = False
+    is_witness: bool = False
     logs_json: bool = False
     log_level: int = logs.LEVELS["info"]
     log_levels: Mapping[str, int] = field(default_factory=dict)
@@ -127,16 +109,14 @@ def parse(arguments: Sequence[str], env: Mapping[str, str]) -> WorkerConfig:
         general, modules = logs.levels_from(env)
     except logs.BadLogLevels as error:
         parser.error(f"environment variable {'OCTASKLY_LOG' if env.get('OCTASKLY_LOG') else 'RUST_LOG'}: {error}")
-    if options.transport == "quic":
-        parser.error("argument --transport: QUIC is not available in this version")
-    limits = _limit_settings(parser, options.default_limits, options.max_limits)
+    limits = limit_settings(parser.error, options.default_limits, options.max_limits)
     return WorkerConfig(
         name=options.name,
         slots=options.max_jobs,
         state_dir=options.state_dir,
         dispatcher_address=options.dispatcher_addr,
         join_token=token,
-        transport=options.transport,
+        transport=_transport_of(parser, options.transport, env),
         min_sandbox=options.min_sandbox,
         allows_network=not options.no_task_network,
         drain_timeout_s=options.drain_timeout,
@@ -151,6 +131,7 @@ def parse(arguments: Sequence[str], env: Mapping[str, str]) -> WorkerConfig:
         ),
         codec=options.codec,
         is_check=options.check,
+        is_witness=options.witness,
         logs_json=options.log_json,
         log_level=general,
         log_levels=modules,
@@ -179,8 +160,8 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = _OneLineParser(
         prog="python -m worker_node",
         description="Runs a dispatcher's tasks on this machine.",
-        epilog="Environment: OCTASKLY_JOIN_TOKEN, OCTASKLY_CACHE_MB, OCTASKLY_MAX_OUTPUT_MB, OCTASKLY_LOG (or RUST_LOG)."
-        " A flag wins over its variable.",
+        epilog="Environment: OCTASKLY_JOIN_TOKEN, OCTASKLY_CACHE_MB, OCTASKLY_MAX_OUTPUT_MB, OCTASKLY_TRANSPORT,"
+        " OCTASKLY_LOG (or RUST_LOG). A flag wins over its variable.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -195,7 +176,11 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     add("--join-token", type=_token, metavar="TOKEN", help="needed once, to enrol; better in OCTASKLY_JOIN_TOKEN")
     add("--state-dir", type=_folder, default=default_state_dir(env), metavar="DIR", help="identity and workspaces")
-    add("--transport", choices=("tcp", "quic"), default="tcp")
+    add(
+        "--transport",
+        choices=get_args(TransportChoice),
+        help="what carries the link: tcp (default), quic, or auto, which is quic and tcp where that fails",
+    )
     add(
         "--min-sandbox",
         type=_level,
@@ -233,7 +218,7 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     add(
         "--default-limits",
-        type=_limits_within(DEFAULT_RANGES),
+        type=limits_within(DEFAULT_RANGES),
         action="append",
         default=[],
         metavar=LIMITS_METAVAR,
@@ -241,7 +226,7 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     add(
         "--max-limits",
-        type=_limits_within(CAP_RANGES),
+        type=limits_within(CAP_RANGES),
         action="append",
         default=[],
         metavar=LIMITS_METAVAR,
@@ -250,6 +235,11 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     add("--codec", type=_codec, default=Codec.MSGPACK, metavar="msgpack|json")
     add("--log-json", action="store_true", help="one JSON object a log line")
+    add(
+        "--witness",
+        action="store_true",
+        help="print the checkpoints of the cluster's audit trail that this worker keeps; then end",
+    )
     add("--check", action="store_true", help="print which sandbox levels this host proves, and how; then end")
     add("--version", action="version", version=f"octaskly worker {__version__}")
     return parser
@@ -315,6 +305,22 @@ def _codec(text: str) -> Codec:
         raise argparse.ArgumentTypeError(f"{text!r} is neither msgpack nor json") from None
 
 
+def _transport_of(
+    parser: argparse.ArgumentParser, given: TransportChoice | None, env: Mapping[str, str]
+) -> TransportChoice:
+    """Return what the flag says, else the variable, else tcp."""
+    name, choices = "OCTASKLY_TRANSPORT", get_args(TransportChoice)
+    if given is None and (text := env.get(name)):
+        if text not in choices:
+            parser.error(f"environment variable {name}: {text!r} is none of {', '.join(choices)}")
+        given = cast("TransportChoice", text)
+    if given == "quic" and importlib.util.find_spec("aioquic") is None:
+        parser.error(
+            "argument --transport: quic needs the package aioquic, which this Python has not; tcp needs nothing"
+        )
+    return given or "tcp"
+
+
 def _megabytes(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS and int(text) <= MAX_MEGABYTES):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {MAX_MEGABYTES}")
@@ -331,54 +337,6 @@ def _megabytes_of(
         return _megabytes(text)
     except argparse.ArgumentTypeError as error:
         parser.error(f"environment variable {name}: {error}")
-
-
-def _limits_within(ranges: Mapping[str, tuple[int, int]]) -> Callable[[str], list[tuple[str, int]]]:
-    def read(text: str) -> list[tuple[str, int]]:
-        return [_limit(part, ranges) for part in text.split(",")]
-
-    return read
-
-
-def _limit(text: str, ranges: Mapping[str, tuple[int, int]]) -> tuple[str, int]:
-    name, equals, number = (part.strip() for part in text.partition("="))
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=NUMBER")
-    if name not in ranges:
-        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(ranges)}")
-    least, most = ranges[name]
-    if not (number.isascii() and number.isdigit() and len(number) <= MAX_DIGITS and least <= int(number) <= most):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
-    return name, int(number)
-
-
-def _limit_settings(
-    parser: argparse.ArgumentParser,
-    defaults_given: Sequence[Sequence[tuple[str, int]]],
-    caps_given: Sequence[Sequence[tuple[str, int]]],
-) -> LimitSettings:
-    """Put together what the flags said, each perhaps more than once."""
-    defaults = _each_once(parser, "--default-limits", defaults_given)
-    caps = _each_once(parser, "--max-limits", caps_given)
-    for name, number in defaults.items():
-        if number > caps.get(name, number):
-            parser.error(
-                f"argument --default-limits: {name}={number} is above the cap --max-limits {name}={caps[name]}"
-            )
-    max_timeout_s = caps.pop("timeout_s", None)
-    output_bytes = caps.pop("output_kb", MAX_OUTPUT_BYTES >> 10) << 10
-    return LimitSettings(Limits(**defaults), Limits(**caps), max_timeout_s, output_bytes)
-
-
-def _each_once(
-    parser: argparse.ArgumentParser, flag: str, given: Sequence[Sequence[tuple[str, int]]]
-) -> dict[str, int]:
-    limits: dict[str, int] = {}
-    for name, number in (limit for limits_of_one in given for limit in limits_of_one):
-        if name in limits:
-            parser.error(f"argument {flag}: {name} is given twice")
-        limits[name] = number
-    return limits
 
 
 def _seconds(text: str) -> float:

@@ -111,7 +111,8 @@ class JsonFormatter(logging.Formatter):
         for name, value in vars(record).items():
             if name not in _OF_EVERY_RECORD:
                 event.setdefault(name, value)  # never in the place of what stands there already
-        return json.dumps(event, default=_plain)  # ASCII only: every control and bidi character is escaped
+        # ASCII only: every control and bidi character is escaped, but for one.
+        return json.dumps(event, default=_plain).replace("\x7f", "\\u007f")
 
 
 def _plain(value: object) -> object:

@@ -5,34 +5,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import secrets
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-import psutil
-
-from octaskly_wire.errors import WireError
 from octaskly_wire.messages import (
     AcknowledgeOutcome,
     AdmissionChanged,
     AssignAttempt,
     CancelAttempt,
+    CertificateRenewed,
     Drain,
     HeartbeatAck,
     OutcomeRefused,
     ReadOutput,
     Refused,
+    RenewalRefused,
     Resume,
     ToWorker,
-    Welcome,
+    TrustChanged,
+    WitnessCheckpoint,
 )
-from octaskly_wire.vocabulary import Admission, RejectionReason
+from octaskly_wire.vocabulary import RejectionReason
 from worker_node.config import WorkerConfig
 from worker_node.core import delivery, reactor
-from worker_node.core.backoff import reconnect_delay_s
 from worker_node.core.effects import (
     CloseLink,
     Effect,
@@ -57,22 +55,21 @@ from worker_node.sandbox.survey import survey
 from worker_node.sandbox.workspace import Workspaces
 from worker_node.shell.content_sender import ContentSender
 from worker_node.shell.content_sender import Listener as ContentListener
-from worker_node.shell.joiner import CannotJoin, Joiner
-from worker_node.shell.keyfile import StateFolder
+from worker_node.shell.identity_keeper import IdentityKeeper
+from worker_node.shell.joiner import Joiner
+from worker_node.shell.keyfile import Identity, StateFolder
 from worker_node.shell.level_keeper import LevelKeeper
-from worker_node.shell.link import Link
+from worker_node.shell.link_keeper import LinkKeeper
+from worker_node.shell.link_keeper import Listener as LinkListener
 from worker_node.shell.offering import offer_of
 from worker_node.shell.outcome_keeper import OutcomeKeeper
 from worker_node.shell.runner import Listener, Runner
 from worker_node.shell.task_files import TaskFiles
-from worker_node.shell.tcp_dialer import Connection, DispatcherRefused
 from worker_node.shell.transfers import Transfers
 from worker_node.shell.vitals import VitalSigns
+from worker_node.shell.witness import Witness
 
 logger = logging.getLogger(__name__)
-
-MIN_HEARTBEAT_INTERVAL_S: Final = 0.05
-"""Whatever a dispatcher asks for, heartbeats shall not fill the worker's time."""
 
 LAST_WORDS_S: Final = 5.0
 """How long outcomes of commands that were killed at the end of a drain may take to be acknowledged or spooled."""
@@ -99,9 +96,7 @@ class Node:
         """Take the parts; nothing is dialled yet."""
         self._config = config
         self._loop = asyncio.get_running_loop()
-        self._boot_id = secrets.token_hex(16)
-        self._vitals = VitalSigns(folder.path)
-        self._joiner = Joiner(config, folder, self._boot_id)
+        joiner = Joiner(config, folder, secrets.token_hex(16))
         listener = Listener(self._on_started, self._on_finished, self._on_refused)
         workspaces = Workspaces(folder.work)
         self._transfers = Transfers()
@@ -118,7 +113,18 @@ class Node:
         )
         self._state = WorkerState(offer_of(config, reports))
         self._keeper = OutcomeKeeper(self._state, folder.path, reserve_bytes, self._perform)
-        self._link: Link | None = None
+        self._witness = Witness(folder)
+        self._state.witnessed = self._witness.highest
+        self._identity = IdentityKeeper(folder, self._on_identity_changed)
+        self._links = LinkKeeper(
+            joiner,
+            self._state,
+            self._runner.live,
+            self._transfers,
+            VitalSigns(folder.path),
+            self._identity,
+            LinkListener(self._on_message, self._perform, self._leave),
+        )
         self._is_quiet = asyncio.Event()
         self._must_leave = asyncio.Event()
         self._why_leave = ""
@@ -130,9 +136,8 @@ class Node:
         self._take_signals()
         self._keeper.replay()
         self._files.keep_only({attempt_id: kept.outcome.contents for attempt_id, kept in self._state.finished.items()})
-        chores = [
-            asyncio.create_task(work) for work in (self._keeper.run(), self._levels.run(), self._stay_connected())
-        ]
+        work = (self._keeper.run(), self._levels.run(), self._links.run(), self._identity.run())
+        chores = [asyncio.create_task(chore) for chore in work]
         try:
             await self._first_of(self._stop_asked, self._must_leave, *chores)
             for task in chores:
@@ -151,6 +156,7 @@ class Node:
             await self._files.close()
             self._transfers.close()
             await self._keeper.close()
+            await self._witness.close()
 
     def stop(self) -> None:
         """Drain at the first call, kill at the second; what signals do."""
@@ -172,10 +178,10 @@ class Node:
         if self._kill_asked.is_set():
             logger.warning("Stopped at once", extra={"event": "worker_stopped"})
             return 1
-        if self._link:
+        if self._links.link:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):
-                    await self._link.flush()
+                    await self._links.link.flush()
         lost = await self._keeper.leave_the_rest_on_disk(LAST_WORDS_S)
         if lost:
             logger.error("%d outcomes could be neither delivered nor spooled", lost, extra={"event": "outcomes_lost"})
@@ -208,66 +214,20 @@ class Node:
             except NotImplementedError:  # Windows
                 signal.signal(number, lambda *_: self._loop.call_soon_threadsafe(self.stop))
 
-    # --- the connection ----------------------------------------------------------------------------
-
-    async def _stay_connected(self) -> None:
-        failures = 0
-        while True:
-            try:
-                connection, welcome = await self._joiner.join()
-            except DispatcherRefused as error:
-                self._perform(reactor.on_refused(error.refusal))
-                logger.warning("The dispatcher refused the connection: %s", error, extra={"event": "link_refused"})
-            except CannotJoin as error:
-                self._leave(str(error))
-            except (OSError, WireError, TimeoutError) as error:
-                # One line a failure would fill the log of a worker whose dispatcher is away for a night.
-                level = logging.WARNING if failures in {0, 5} else logging.DEBUG
-                detail = str(error) or "no answer in time"
-                logger.log(level, "No connection: %s", detail, extra={"event": "link_failed"})
-            else:
-                failures = 0
-                reason = await self._serve(connection, welcome)
-                logger.warning("The link ended: %s", reason, extra={"event": "link_ended", "detail": reason})
-            delay_s = reconnect_delay_s(failures, random.random())  # noqa: S311 - spreads load, keeps no secret
-            failures += 1
-            await asyncio.sleep(delay_s)
-
-    async def _serve(self, connection: Connection, welcome: Welcome) -> str:
-        """Work over one link; return why it ended."""
-        link = Link(connection, self._on_message)
-        self._link = link
-        self._runner.live.attach(link.send_bulk)
-        self._transfers.use(self._joiner.endpoint(connection))
-        logger.info("Connected as %s (%s)", self._config.name, welcome.admission, extra={"event": "link_connected"})
-        if welcome.admission is Admission.PENDING:
-            logger.info("This worker waits for an admin's approval")
-        self._perform(reactor.on_link_up(self._state, welcome, self._loop.time()))
-        heartbeats = asyncio.create_task(self._send_heartbeats(link, welcome.heartbeat_interval_s))
-        try:
-            return await link.run()
-        finally:
-            self._link = None
-            self._runner.live.detach()
-            self._transfers.use(None)
-            heartbeats.cancel()
-            await asyncio.gather(heartbeats, return_exceptions=True)
-            self._perform(reactor.on_link_lost(self._state))
-
-    async def _send_heartbeats(self, link: Link, interval_s: float) -> None:
-        try:
-            while True:
-                self._perform(reactor.on_heartbeat_due(self._state, self._vitals.read(), self._loop.time()))
-                await asyncio.sleep(max(interval_s, MIN_HEARTBEAT_INTERVAL_S))
-        except (OSError, psutil.Error) as error:
-            # Without heartbeats the leases run out while the link looks well: better a new link.
-            link.close(f"the vitals cannot be read: {error}")
+    # --- what the dispatcher says ------------------------------------------------------------------
 
     def _on_message(self, message: ToWorker) -> None:
         state = self._state
         match message:
             case ReadOutput():
                 self._runner.live.serve(message)
+                return
+            case CertificateRenewed() | RenewalRefused() | TrustChanged():
+                self._identity.on_message(message)
+                return
+            case WitnessCheckpoint():
+                self._witness.keep(message.checkpoint)
+                state.witnessed = self._witness.highest
                 return
             case AssignAttempt():
                 effects = reactor.on_assign(state, message)
@@ -325,9 +285,11 @@ class Node:
 
     def _on_levels_changed(self, reports: Sequence[LevelReport]) -> None:
         self._state.offer = offer_of(self._config, reports)
-        if self._link:
-            # What a worker offers is said when a link begins; what runs is adopted by the next one.
-            self._link.close("the proven sandbox levels changed")
+        # What a worker offers is said when a link begins; what runs is adopted by the next one.
+        self._links.close("the proven sandbox levels changed")
+
+    def _on_identity_changed(self, identity: Identity) -> None:
+        self._links.adopt(identity)
 
     # --- effects -----------------------------------------------------------------------------------
 
@@ -335,11 +297,11 @@ class Node:
         for effect in effects:
             match effect:
                 case Send():
-                    if self._link:
-                        self._link.send(effect.message)
+                    if self._links.link:
+                        self._links.link.send(effect.message)
                 case SendOutcome():
-                    if self._link:
-                        self._link.send_outcome(effect.attempt_id, effect.outcome)
+                    if self._links.link:
+                        self._links.link.send_outcome(effect.attempt_id, effect.outcome)
                 case StartCommand():
                     self._runner.start(effect.assignment, effect.backend)
                 case StopCommand():
@@ -351,8 +313,7 @@ class Node:
                 case SpoolOutcome() | ForgetOutcome():
                     self._keeper.perform(effect)
                 case CloseLink():
-                    if self._link:
-                        self._link.close(effect.reason)
+                    self._links.close(effect.reason)
                 case LeaveForGood():
                     self._leave(effect.reason)
         if self._state.can_leave:

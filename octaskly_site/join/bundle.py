@@ -15,9 +15,12 @@ from typing import Final
 from octaskly_wire import __version__
 
 SOURCES: Final = Path(__file__).resolve().parents[2]
-OWN_PACKAGES: Final = ("octaskly_wire", "worker_node")
-THIRD_PARTY: Final = ("cryptography", "msgspec", "psutil", "zeroconf")
+OWN_PACKAGES: Final = ("octaskly_quic", "octaskly_wire", "worker_node")
+THIRD_PARTY: Final = ("aioquic", "cryptography", "msgspec", "psutil", "zeroconf")
 """What those packages import; requirements-worker.txt says the same."""
+
+DISPENSABLE: Final = ("aioquic",)
+"""A worker without it speaks TCP only."""
 
 MANIFEST: Final = "MANIFEST.json"
 MAIN: Final = """import runpy
@@ -67,7 +70,7 @@ def installed_versions() -> dict[str, str]:
             distribution = metadata.distribution(name)
         except metadata.PackageNotFoundError:
             # Asked for on other systems or by an extra only: what is needed here has been installed with the rest.
-            if name in THIRD_PARTY:
+            if name in THIRD_PARTY and name not in DISPENSABLE:
                 raise CannotBundle(f"{name} is not installed") from None
             continue
         if name not in found:

@@ -34,7 +34,7 @@ WRONG_KEY = 90
 DRAIN_S = 70.0
 HURRY_S = 10.0
 ENROL_S = 30.0
-KEPT_FLAGS = ("name", "max_jobs", "min_sandbox")
+KEPT_FLAGS = ("name", "max_jobs", "min_sandbox", "transport")
 
 
 class CannotInstall(Exception):
@@ -98,6 +98,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", help="how the worker is shown (default: the host's name)")
     parser.add_argument("--max-jobs", type=int, metavar="N", help="commands at once (default: number of processors)")
     parser.add_argument("--min-sandbox", choices=("none", "basic", "strict", "very_strict"), help="(default: strict)")
+    parser.add_argument("--transport", choices=("tcp", "quic", "auto"), help="what carries its link (default: tcp)")
     parser.add_argument("--service", action="store_true", help="keep it running, as a service of systemd")
     parser.add_argument("--dir", type=Path, help="folder for everything (default: below ~/.local)")
     parser.add_argument("--no-start", action="store_true", help="install it and start nothing")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.cluster import Cluster
 from tests.support.programs import new_mark, process_exists, sleepers, wake
 from tests.support.wait import wait_until
+
+pytestmark = pytest.mark.usefixtures("transport")
 
 
 def join_pending(cluster: Cluster, name: str) -> str:

@@ -51,6 +51,7 @@ def test_delete_is_cancel_and_a_queued_task_is_cancelled_at_once(cluster: Cluste
     assert cluster.api.attempts(task_id) == []
 
 
+@pytest.mark.usefixtures("transport")
 def test_cancel_of_a_running_command_survives_a_dispatcher_restart(cluster: Cluster) -> None:
     """A wish that was answered is kept: the command dies even when the dispatcher was killed in between."""
     cluster.start_worker("alpha")
@@ -67,6 +68,7 @@ def test_cancel_of_a_running_command_survives_a_dispatcher_restart(cluster: Clus
     wait_gone(cluster, mark)
 
 
+@pytest.mark.usefixtures("transport")
 def test_a_command_over_its_time_fails_with_its_tree(cluster: Cluster) -> None:
     """The time-out ends command and children and keeps what was written until then."""
     cluster.start_worker("alpha")

@@ -7,12 +7,13 @@ import subprocess
 
 import pytest
 
+from octaskly_wire.vocabulary import Transport
 from tests.support import levels
 from tests.support.cluster import Cluster
 from tests.support.wait import wait_until
 
 
-def test_hello_world_runs_and_is_read_back(cluster: Cluster) -> None:
+def test_hello_world_runs_and_is_read_back(cluster: Cluster, transport: Transport) -> None:
     """A submitted command completes with its exit code and exact output, and the tables show it."""
     cluster.start_worker("alpha")
     answer = cluster.api.post("tasks", {"command": "echo hello world", "timeout": 3600})
@@ -28,6 +29,7 @@ def test_hello_world_runs_and_is_read_back(cluster: Cluster) -> None:
     assert task["failure_reason"] is None
     assert task["duration_ms"] >= 0
     assert task["worker_id"] == cluster.api.worker_named("alpha")["id"]
+    assert cluster.rows("SELECT transport FROM workers") == [(transport,)]
     assert task["created_at"].endswith("Z")
     assert task["created_at"] <= task["started_at"] <= task["completed_at"]
     assert cluster.rows("SELECT id, status, exit_code FROM tasks") == [(task["id"], "completed", 0)]
@@ -46,6 +48,7 @@ def test_the_sqlite3_shell_reads_the_tables_while_the_dispatcher_runs(cluster: C
     assert shown == f"{task_id}|failed|3\n"
 
 
+@pytest.mark.usefixtures("transport")
 def test_output_is_bytes_and_survives(cluster: Cluster) -> None:
     """Output that is no UTF-8 is shown with replacement characters in the task and kept as bytes beside it."""
     cluster.start_worker("alpha")
@@ -57,6 +60,7 @@ def test_output_is_bytes_and_survives(cluster: Cluster) -> None:
     assert cluster.rows("SELECT stdout, stderr FROM results") == [(b"caf\xe9\n", b"oops")]
 
 
+@pytest.mark.usefixtures("transport")
 def test_two_workers_share_the_tasks(cluster: Cluster) -> None:
     """With one slot each, two workers both take a part of many tasks."""
     cluster.start_worker("alpha", slots=1)

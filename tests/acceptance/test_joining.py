@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from octaskly_wire.vocabulary import Transport
 from tests.support.bare_machine import BareMachine, NoBareMachine
 from tests.support.cluster import Cluster
 from tests.support.wait import wait_until
@@ -42,11 +43,12 @@ def line_of(cluster: Cluster, *flags: str) -> re.Match[str]:
 
 
 def test_the_printed_line_joins_a_bare_machine_and_the_uninstall_line_leaves_nothing(
-    cluster: Cluster, machine: BareMachine
+    cluster: Cluster, machine: BareMachine, transport: Transport
 ) -> None:
     """It becomes a worker, runs a task, is updated by the same line, and is clean again in the end."""
     line = line_of(cluster)[0]
-    joined = cluster.run("joined", machine.command("sh", "-c", f"{line} --name bare --min-sandbox basic --max-jobs 1"))
+    flags = f"--name bare --min-sandbox basic --max-jobs 1 --transport {transport}"
+    joined = cluster.run("joined", machine.command("sh", "-c", f"{line} {flags}"))
     cluster.wait_connected("bare")
     [task] = cluster.wait_ended(cluster.api.submit("id -u; pwd", sandbox="basic"))
     assert (task["status"], task["stdout"].splitlines()[0]) == ("completed", "4242")
@@ -55,7 +57,11 @@ def test_the_printed_line_joins_a_bare_machine_and_the_uninstall_line_leaves_not
     # Without a token and without flags: the same worker, as it was.
     again = cluster.run("again", machine.command("sh", "-c", line.partition("octa1-")[0]))
     assert joined.wait() == 0
-    wait_until(lambda: "Connected as bare" in again.stderr, "the worker is back", describe=cluster.describe)
+    wait_until(
+        lambda: f"Connected as bare (approved) over {transport}" in again.stderr,
+        "the worker is back",
+        describe=cluster.describe,
+    )
     cluster.wait_connected("bare")
     assert [worker["slots"] for worker in cluster.api.workers()] == [1]
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from octaskly_wire.vocabulary import Transport
 from tests.support import levels
 from tests.support.transfer_bench import TransferBench, write_random
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 GIB = 1 << 30
 AT_ONCE = 3
@@ -47,13 +48,23 @@ def p99_s(values: list[float]) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[98]
 
 
-def test_heartbeats_do_not_wait_for_three_gigabytes(new_bench: Callable[[int], TransferBench], tmp_path: Path) -> None:
-    """While three inputs, and then three outputs, of 1 GiB are under way, the 99th of 100 heartbeats is echoed in 1 s."""
-    bench = new_bench(GIB)
+@pytest.mark.parametrize(
+    ("transport", "size_bytes"),
+    [
+        pytest.param(Transport.TCP, GIB, marks=pytest.mark.slow),
+        pytest.param(Transport.QUIC, GIB >> 6, marks=pytest.mark.quic),
+    ],
+    indirect=["transport"],
+)
+def test_heartbeats_do_not_wait_for_big_files(
+    new_bench: Callable[[int], TransferBench], tmp_path: Path, transport: Transport, size_bytes: int
+) -> None:
+    """While three inputs, and then three outputs, are under way, the 99th of 100 heartbeats is echoed in 1 s."""
+    bench = new_bench(size_bytes)
     bench.start_worker()
     digests = []
     for number in range(AT_ONCE):
-        write_random(source := tmp_path / f"source-{number}", GIB)
+        write_random(source := tmp_path / f"source-{number}", size_bytes)
         digests.append(bench.upload(source)[0])
         source.unlink()
     before = bench.peak_memory_mb()
@@ -67,6 +78,7 @@ def test_heartbeats_do_not_wait_for_three_gigabytes(new_bench: Callable[[int], T
     assert max(growth.values()) < MEMORY_GROWTH_MB, growth
 
 
+@pytest.mark.slow
 def test_a_hundred_tasks_fetch_their_common_input_once(
     new_bench: Callable[[int], TransferBench], tmp_path: Path
 ) -> None:

@@ -82,6 +82,7 @@ def test_a_queued_task_is_followed_from_its_start(cluster: Cluster) -> None:
     assert follow(cluster, task_id, query="&offset=5").finish() == "€".encode()
 
 
+@pytest.mark.usefixtures("transport")
 def test_another_attempt_is_followed_too(cluster: Cluster) -> None:
     """When the worker is killed the reader waits, and goes on with the next attempt, which a line announces."""
     worker = cluster.start_worker("alpha")
@@ -114,6 +115,7 @@ def test_a_worker_that_is_back_is_read_on(cluster: Cluster) -> None:
     assert [attempt["outcome"] for attempt in cluster.api.attempts(task_id)] == ["completed"]
 
 
+@pytest.mark.usefixtures("transport")
 def test_a_dispatcher_that_stops_ends_its_readers(cluster: Cluster) -> None:
     """Its readers end at once, without a proper end, and the next one has all of it."""
     cluster.start_worker("alpha")

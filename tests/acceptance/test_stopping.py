@@ -6,6 +6,7 @@ import signal
 import threading
 
 import httpx
+import pytest
 
 from tests.support.cluster import Cluster
 from tests.support.programs import free_port, new_mark, process_exists, processes_with, sleepers, wake
@@ -17,6 +18,7 @@ def wait_asleep(cluster: Cluster, mark: str) -> None:
     wait_until(lambda: sleepers(mark), "the command runs", describe=cluster.describe)
 
 
+@pytest.mark.usefixtures("transport")
 def test_a_worker_told_to_stop_finishes_what_runs(cluster: Cluster) -> None:
     """SIGTERM: no new task, the running one ends and is recorded, exit code 0."""
     mark = new_mark()
@@ -36,6 +38,7 @@ def test_a_worker_told_to_stop_finishes_what_runs(cluster: Cluster) -> None:
     assert cluster.rows("SELECT max(losses) FROM tasks") == [(0,)]
 
 
+@pytest.mark.usefixtures("transport")
 def test_a_second_signal_ends_a_worker_at_once(cluster: Cluster) -> None:
     """Two SIGTERMs: the command is killed, not waited for, and the task is queued again."""
     mark = new_mark()

@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import signal
 
+import pytest
+
 from tests.support import levels
 from tests.support.cluster import Cluster
 from tests.support.programs import new_mark, sleepers, wake
 from tests.support.wait import wait_until
+
+pytestmark = pytest.mark.usefixtures("transport")
 
 
 def put(cluster: Cluster, data: bytes) -> str:

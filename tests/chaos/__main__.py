@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+from octaskly_wire.vocabulary import Transport
 from tests.chaos.checker import check
 from tests.chaos.field import Field
 from tests.chaos.report import Verdict, table
@@ -31,16 +32,19 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of all random moments; a new one each time unless given")
     parser.add_argument("--scenario", action="append", choices=names, help="only this one; may be repeated")
     parser.add_argument("--at-once", type=int, default=AT_ONCE, help=f"scenarios side by side (default {AT_ONCE})")
+    parser.add_argument("--transport", choices=tuple(Transport), default="tcp", help="of all workers (default: tcp)")
     options = parser.parse_args()
     seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
     chosen = [scenario for scenario in SCENARIOS if not options.scenario or scenario.name in options.scenario]
     base = Path(tempfile.mkdtemp(prefix="octaskly-chaos-"))
     # Commands of root's workers are other users, and leave lines below it.
     base.chmod(0o711)
-    say(f"chaos: seed {seed}, {len(chosen)} scenarios, {'short' if options.short else 'long'} form, in {base}")
+    say(
+        f"chaos: seed {seed}, {len(chosen)} scenarios, {'short' if options.short else 'long'} form, {options.transport}, in {base}"
+    )
 
     began = time.monotonic()
-    run = Run(Form(options.short), seed, base)
+    run = Run(Form(options.short), seed, base, options.transport)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with ThreadPoolExecutor(max(1, options.at_once)) as pool:
@@ -61,10 +65,11 @@ def main() -> int:
 class Run:
     """One round of scenarios."""
 
-    def __init__(self, form: Form, seed: int, base: Path) -> None:
+    def __init__(self, form: Form, seed: int, base: Path, transport: str) -> None:
         self._form = form
         self._seed = seed
         self._base = base
+        self._variables = {"OCTASKLY_TRANSPORT": transport}
         self._scenes: list[Field] = []
 
     def abandon(self) -> None:
@@ -78,7 +83,8 @@ class Run:
         verdict = Verdict(scenario.name, folder)
         began = time.monotonic()
         try:
-            scene = Field(folder, scenario.name, self._seed, dict(scenario.variables(self._form)))
+            variables = {**scenario.variables(self._form), **self._variables}
+            scene = Field(folder, scenario.name, self._seed, variables)
             self._scenes.append(scene)
             verdict.counts, verdict.notes = scene.counts, scene.notes
             with ExitStack() as stack:

@@ -37,16 +37,18 @@ def content(folder: Path) -> JoinContent:
 
 
 def test_a_bundle_is_a_worker(folder: Path, tmp_path: Path) -> None:
-    """Unpacked anywhere it runs, with nothing of this installation; its manifest tells each file's digest."""
+    """Unpacked anywhere it runs and speaks QUIC, with nothing of this installation; its manifest has each digest."""
     with zipfile.ZipFile(folder / f"{target_tag.own_tag()}.zip") as archive:
         archive.extractall(tmp_path)
     manifest = json.loads((tmp_path / "MANIFEST.json").read_text())
     assert all(
         sha256((tmp_path / name).read_bytes()).hexdigest() == digest for name, digest in manifest["sha256"].items()
     )
-    code = "import runpy, sys; sys.path[:] = [p for p in sys.path if 'site-packages' not in p]; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+    alone = "import runpy, sys; sys.path[:] = [p for p in sys.path if 'site-packages' not in p]; "
+    speaks_quic = "sys.path.insert(0, sys.argv[1]); import octaskly_quic.dialing; "
+    runs = "runpy.run_path(sys.argv.pop(1), run_name='__main__')"
     done = subprocess.run(
-        [sys.executable, "-I", "-c", code, str(tmp_path), "--version"],
+        [sys.executable, "-I", "-c", alone + speaks_quic + runs, str(tmp_path), "--version"],
         capture_output=True,
         text=True,
         check=False,

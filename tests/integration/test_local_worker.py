@@ -40,5 +40,17 @@ def test_an_enrolled_worker_needs_no_token(tmp_path, cluster_id, issued_at, is_e
     with closing(StateFolder(tmp_path / "local-worker")) as folder:
         key = folder.load_or_make_key()
         leaf = identity.issue_worker_certificate(CA, CA_KEY, cluster_id, "w1", key.public_key(), issued_at)
-        folder.save_identity(Identity("w1", cluster_id, leaf, CA, key))
+        folder.save_identity(Identity("w1", cluster_id, leaf, (CA,), key))
     assert local._has_identity() is is_enrolled
+
+
+def test_a_worker_that_knows_only_a_ca_of_before_enrols_anew(tmp_path) -> None:
+    """Its identity is put away, for with it the join token would seem another cluster's."""
+    local = LocalWorker(replace(default_options(), db_path=tmp_path / "octaskly.db"), CLUSTER)
+    with closing(StateFolder(tmp_path / "local-worker")) as folder:
+        key = folder.load_or_make_key()
+        former, former_key = identity.make_ca("c1", NOW)
+        leaf = identity.issue_worker_certificate(former, former_key, "c1", "w1", key.public_key(), NOW)
+        folder.save_identity(Identity("w1", "c1", leaf, (former,), key))
+        assert not local._has_identity()
+        assert folder.load_identity() is None

@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 
-from octaskly_wire.vocabulary import SandboxLevel
-from tests.support import levels
+from octaskly_wire.vocabulary import SandboxLevel, Transport
+from tests.support import levels, transports
 from tests.support.api import ENDED, Api
 from tests.support.programs import Program, clean_environment, free_port, manage
 from tests.support.wait import wait_until
@@ -33,6 +33,11 @@ def usual_levels() -> dict[str, str]:
 def usual_floor() -> list[str]:
     """Return the same as flags of a worker."""
     return [] if levels.usual() is SandboxLevel.STRICT else ["--min-sandbox", levels.usual()]
+
+
+def worker_transport() -> list[str]:
+    """Return the flags that make a worker speak the transport that the test is about."""
+    return [] if transports.current() is Transport.TCP else ["--transport", transports.current()]
 
 
 class Cluster:
@@ -88,7 +93,8 @@ class Cluster:
         self._starts += 1
         state = self.state_dir(name)
         command = [*inside, sys.executable, "-m", "worker_node", "--dispatcher-addr", f"127.0.0.1:{self.port}"]
-        command += ["--name", name, "--max-jobs", str(slots), "--state-dir", str(state), *usual_floor()]
+        command += ["--name", name, "--max-jobs", str(slots), "--state-dir", str(state)]
+        command += [*usual_floor(), *worker_transport()]
         if not state.exists():
             command += ["--join-token", token or self.join_token()]
         worker = self.run(f"{name}-{self._starts}", [*command, *flags])

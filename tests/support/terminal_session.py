@@ -37,7 +37,7 @@ class TerminalSession:
     """Types commands as a user with a login of its own; remembers what the terminal got."""
 
     def __init__(self, home: Path, url: str) -> None:
-        home.mkdir()
+        home.mkdir(exist_ok=True)
         self._home = home
         self._environment = clean_environment(
             home, OCTASKLY_URL=url, PYTHONPATH=str(ROOT), TERM="xterm-256color", COLORTERM="truecolor"
@@ -47,6 +47,10 @@ class TerminalSession:
     def quietly(self, *arguments: str, **variables: str) -> None:
         """Run a command that is not shown. Raises CalledProcessError."""
         self._finish([*arguments], variables)
+
+    def seen_of(self, *arguments: str) -> str:
+        """Return what the terminal gets of a command, byte for byte but for the ends of lines."""
+        return self._finish([*arguments], {})
 
     def type(self, line: str) -> None:
         """Run a line that begins with `octaskly`, and keep it with what came of it. Raises CalledProcessError."""

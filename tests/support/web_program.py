@@ -100,8 +100,8 @@ class Application:
 def main() -> None:
     """Serve until the end of the input."""
     asked = json.loads(sys.argv[1])
-    patience = {name: asked[name] for name in ("time_to_answer_s", "stalled_s") if name in asked}
-    limits = WebLimits(max_file_bytes=8 * MEGABYTE, max_other_bytes=4 * MEGABYTE, **patience)
+    bounds = {name: value for name, value in asked.items() if name != "https"}
+    limits = WebLimits(8 * MEGABYTE, max_tasks_bytes=4 * MEGABYTE, max_other_bytes=4 * MEGABYTE, **bounds)
     key = new_server_key()
     own = make_own(key, "127.0.0.1", datetime.now(UTC)) if asked.get("https") else None
     listening = web_server.open_listening_socket("127.0.0.1", 0)

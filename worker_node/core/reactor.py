@@ -142,6 +142,7 @@ def on_link_up(state: WorkerState, welcome: Welcome, now: float) -> list[Effect]
         max_limits=offer.max_limits,
         max_timeout_s=offer.max_timeout_s,
         unproven=list(offer.unproven),
+        witnessed=state.witnessed,
     )
     effects: list[Effect] = [Send(register)]
     if state.pause_reason:

@@ -9,6 +9,7 @@ from octaskly_wire.messages import (
     NO_LIMITS,
     AssignAttempt,
     AttemptRejected,
+    AuditCheckpoint,
     HeldAttempt,
     LevelProof,
     Limits,
@@ -113,6 +114,8 @@ class WorkerState:
     heard_at: float = 0.0
     """When the dispatcher last proved to be alive."""
     heartbeat_interval_s: float = 0.0
+    witnessed: AuditCheckpoint | None = None
+    """The highest checkpoint of the audit trail that this cluster ever gave."""
 
     @property
     def max_waiting(self) -> int:

@@ -7,7 +7,7 @@ from typing import Final
 
 from octaskly_wire.messages import Limits
 from octaskly_wire.vocabulary import SandboxLevel
-from worker_node.config import NO_SETTINGS, LimitSettings
+from worker_node.limit_flags import NO_SETTINGS, LimitSettings
 
 __all__ = [
     "DEFAULT_DISK_MB",

@@ -80,6 +80,6 @@ class _Search:
             logger.debug("Another cluster is announced: %s", announcement.cluster_id)
             return
         for host in info.parsed_scoped_addresses():
-            self.addresses[Address(host, info.port)] = None
+            self.addresses[Address(host, info.port, announcement.quic_port)] = None
         if self.addresses:
             self.has_match.set()

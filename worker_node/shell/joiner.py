@@ -9,15 +9,16 @@ from typing import Final, TypeVar
 
 from octaskly_wire.announcement import Announcement
 from octaskly_wire.errors import BadProof, WireError
-from octaskly_wire.identity import ca_digest
 from octaskly_wire.join_token import JoinToken
 from octaskly_wire.messages import Welcome
 from octaskly_wire.vocabulary import Admission
 from worker_node.config import Address, WorkerConfig
-from worker_node.shell.finder import find_dispatchers
+from worker_node.shell.dialer import Dialer
+from worker_node.shell.dialing import Connection, check_identity, enrol, open_session
+from worker_node.shell.finder import MAX_CANDIDATES, find_dispatchers
 from worker_node.shell.keyfile import Identity, StateFolder
-from worker_node.shell.tcp_dialer import Connection, DispatcherRefused, check_identity, enrol, open_session
-from worker_node.shell.transfer_link import Endpoint
+from worker_node.shell.proving import DispatcherRefused
+from worker_node.shell.transfer_link import Endpoint, Streams
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +28,8 @@ SEARCH_TIMEOUT_S: Final = 30.0
 SHORT_DIGEST_CHARACTERS: Final = 8
 """Of the CA key's digest, in announcements."""
 
-AT_ONCE: Final = 32
-"""Addresses tried at the same time: impostors in mDNS cost a worker no time, only sockets."""
+AT_ONCE: Final = MAX_CANDIDATES
+"""Addresses tried at the same time, all that a search gives: impostors that say nothing cost a worker sockets, not time."""
 
 Result = TypeVar("Result")
 
@@ -47,21 +48,37 @@ class Joiner:
         self._boot_id = boot_id
         self._token = config.join_token
         self._identity = self._usable_identity()
+        try:
+            self._dialer = Dialer(config.transport)
+        except ImportError as error:
+            raise CannotJoin(f"--transport quic: aioquic cannot be loaded here ({error})") from error
 
     async def join(self) -> tuple[Connection, Welcome]:
         """Return an open session; raise OSError, WireError or TimeoutError when another try may help."""
         identity = self._identity or await self._enrol()
         addresses = await self._addresses(lambda announced: announced.cluster_id == identity.cluster_id)
         return await first_success(
-            addresses, lambda address: open_session(address, identity, self._boot_id, self._config.codec)
+            addresses,
+            lambda address: self._dialer.dial(
+                lambda connect: open_session(connect, address, identity, self._boot_id, self._config.codec)
+            ),
         )
+
+    @property
+    def identity(self) -> Identity:
+        """Return who this worker is; raise CannotJoin before it has enrolled."""
+        if self._identity is None:
+            raise CannotJoin("this worker has no identity yet")
+        return self._identity
+
+    def adopt(self, identity: Identity) -> None:
+        """Prove ourselves with this identity from the next connection on; it is stored already."""
+        self._identity = identity
 
     def endpoint(self, connection: Connection) -> Endpoint:
         """Return where transfer links beside an open session lead."""
-        identity = self._identity
-        if identity is None:
-            raise CannotJoin("a session without an identity")
-        return Endpoint(connection.address, identity, self._boot_id, self._config.codec)
+        streams = Streams(connection.carrier, asyncio.get_running_loop()) if connection.carrier else None
+        return Endpoint(connection.address, self.identity, self._boot_id, self._config.codec, streams)
 
     def _usable_identity(self) -> Identity | None:
         identity, token = self._folder.load_identity(), self._token
@@ -69,10 +86,11 @@ class Joiner:
             if token is None:
                 raise CannotJoin("this worker is in no cluster yet: give --join-token (made by: manage.py jointoken)")
             return None
-        if token and ca_digest(identity.ca_certificate) != token.ca_digest:
+        if token and not identity.is_of(token.ca_digest):
             raise CannotJoin(
-                f"{self._folder.path} belongs to cluster {identity.cluster_id}, the join token to another; "
-                "use another --state-dir for that one"
+                f"{self._folder.path} belongs to cluster {identity.cluster_id}, the join token to another; use another "
+                "--state-dir for that one (or, if this cluster's CA was changed without this worker, remove identity.json "
+                "there)"
             )
         try:
             check_identity(identity)
@@ -88,18 +106,20 @@ class Joiner:
             raise CannotJoin("a join token is needed")
         # Made and stored first: an enrolment whose answer gets lost is repeated with the same key.
         key = self._folder.load_or_make_key()
-        wanted = token.ca_digest
         addresses = await self._addresses(lambda announced: _may_be(announced, token))
         try:
             identity, admission = await first_success(
-                addresses, lambda address: enrol(address, token, key, self._config.name, self._config.codec)
+                addresses,
+                lambda address: self._dialer.dial(
+                    lambda connect: enrol(connect, address, token, key, self._config.name, self._config.codec)
+                ),
             )
         except BadProof as error:
             # A wrong address stays wrong. With mDNS the true dispatcher may yet appear.
             if self._config.dispatcher_address:
                 raise CannotJoin(str(error)) from error
             raise
-        if ca_digest(identity.ca_certificate) != wanted:
+        if not identity.is_of(token.ca_digest):
             raise CannotJoin("enrolled at another cluster than the token's")
         self._folder.save_identity(identity)
         self._identity = identity

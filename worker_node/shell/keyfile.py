@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from octaskly_wire.identity import key_from_pem, key_to_pem, new_key
+from octaskly_wire.identity import ca_digest, key_from_pem, key_to_pem, new_key
 from worker_node.shell.durable import put_file, sync_folder
 
 _OTHERS: Final = 0o077
+
+MAX_FORMER: Final = 64
+"""CAs that are remembered by their digest only."""
 
 
 class StateFolderError(Exception):
@@ -29,8 +33,26 @@ class Identity:
     worker_id: str
     cluster_id: str
     certificate: bytes
-    ca_certificate: bytes
+    ca_certificates: tuple[bytes, ...]
+    """The CAs that are trusted; more than one while one takes over from another."""
     key: Ed25519PrivateKey = field(repr=False)
+    former_ca_digests: tuple[str, ...] = ()
+    """Of CAs that were trusted once: a join token that pins one of them is still this cluster's."""
+
+    @property
+    def ca_digests(self) -> tuple[str, ...]:
+        """Return the digests (hex) of the trusted CAs' keys, in their order; raises BadProof."""
+        return tuple(ca_digest(certificate).hex() for certificate in self.ca_certificates)
+
+    def is_of(self, digest: bytes) -> bool:
+        """Return whether a CA of this digest is or was this cluster's."""
+        return digest.hex() in {*self.ca_digests, *self.former_ca_digests}
+
+    def trusting(self, ca_certificates: tuple[bytes, ...]) -> Identity:
+        """Return this identity with these CAs (DER) in the place of those before; raises BadProof."""
+        changed = replace(self, ca_certificates=ca_certificates)
+        former = [digest for digest in self.ca_digests if digest not in changed.ca_digests]
+        return replace(changed, former_ca_digests=(*self.former_ca_digests, *former)[-MAX_FORMER:])
 
 
 def holder_of(path: Path) -> int | None:
@@ -47,11 +69,14 @@ def holder_of(path: Path) -> int | None:
     return None
 
 
-class _Stored(msgspec.Struct, forbid_unknown_fields=True):
+class _Stored(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     worker_id: str
     cluster_id: str
     certificate: bytes
     ca_certificate: bytes
+    """The first; the others stand apart, since a file of a version that knew one CA is read as well."""
+    further_ca_certificates: list[bytes] = []
+    former_ca_digests: list[str] = []
 
 
 class StateFolder:
@@ -103,13 +128,22 @@ class StateFolder:
             worker_id=stored.worker_id,
             cluster_id=stored.cluster_id,
             certificate=stored.certificate,
-            ca_certificate=stored.ca_certificate,
+            ca_certificates=(stored.ca_certificate, *stored.further_ca_certificates),
             key=self.load_or_make_key(),
+            former_ca_digests=tuple(stored.former_ca_digests),
         )
 
     def save_identity(self, identity: Identity) -> None:
-        """Store what enrolment gave; the key is stored already."""
-        stored = _Stored(identity.worker_id, identity.cluster_id, identity.certificate, identity.ca_certificate)
+        """Store who this worker is, and whom it trusts; the key is stored already."""
+        first, *further = identity.ca_certificates
+        stored = _Stored(
+            identity.worker_id,
+            identity.cluster_id,
+            identity.certificate,
+            first,
+            further,
+            list(identity.former_ca_digests),
+        )
         _write(self.path / "identity.json", msgspec.json.format(msgspec.json.encode(stored)) + b"\n")
 
 
@@ -117,6 +151,8 @@ def _check_closed_to_others(path: Path, wanted: str) -> None:
     if sys.platform == "win32":
         return  # modes say nothing there; the profile folder is private by its access list
     status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        raise StateFolderError(f"{path} is a symbolic link; what it leads to must be there itself")
     if status.st_uid != os.geteuid():
         raise StateFolderError(f"{path} belongs to another user (uid {status.st_uid}); use another --state-dir")
     if status.st_mode & _OTHERS:

@@ -8,18 +8,18 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Final
+from typing import Final, NoReturn
 
 from octaskly_wire.errors import WireError
 from octaskly_wire.messages import FromWorker, ToWorker
 from worker_node.core.outcome import Outcome
-from worker_node.shell.tcp_dialer import READ_BYTES, Connection
+from worker_node.shell.dialing import Connection
 
 logger = logging.getLogger(__name__)
 
 MAX_UNSENT_BYTES: Final = 128 << 10
-"""In the kernel's buffer, where it cannot be overtaken: behind megabytes of output, on a slow network, a heartbeat would
-come seconds late."""
+"""In the buffer of the kernel, or of a QUIC stream, where it cannot be overtaken: behind megabytes of output, on a slow
+network, a heartbeat would come seconds late."""
 
 MAX_QUEUED: Final = 32_768
 """Messages not yet written. More means that the peer stopped reading: the link is given up, nothing is lost."""
@@ -38,7 +38,7 @@ class Link:
         self._is_flushed = asyncio.Event()
         self._is_flushed.set()
         self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        _keep_kernel_short(connection.writer.get_extra_info("socket"))
+        _keep_unsent_short(connection.writer)
 
     def send(self, message: FromWorker) -> None:
         """Queue a small message ahead of all bulk."""
@@ -89,28 +89,19 @@ class Link:
         self._is_flushed.clear()
         self._has_work.set()
 
-    def _on_pump_ended(self, task: asyncio.Task[str]) -> None:
+    def _on_pump_ended(self, task: asyncio.Task[NoReturn]) -> None:
         if task.cancelled():
             return
         error = task.exception()
-        if error is None:
-            self.close(task.result())
-            return
         if not isinstance(error, (OSError, WireError)):
             logger.error("The link failed", exc_info=error)
         self.close(str(error) or type(error).__name__)
 
-    async def _read(self) -> str:
-        connection = self._connection
+    async def _read(self) -> NoReturn:
         while True:
-            while connection.pending:
-                self._on_message(connection.pending.popleft())
-            data = await connection.reader.read(READ_BYTES)
-            if not data:
-                return "the dispatcher closed the connection"
-            connection.pending.extend(connection.session.feed(data))
+            self._on_message(await self._connection.receive())
 
-    async def _write(self) -> str:
+    async def _write(self) -> NoReturn:
         writer, session = self._connection.writer, self._connection.session
         while True:
             await self._has_work.wait()
@@ -129,8 +120,11 @@ class Link:
             self._is_flushed.set()
 
 
-def _keep_kernel_short(connection: socket.socket | None) -> None:
+def _keep_unsent_short(writer: asyncio.StreamWriter) -> None:
+    connection: socket.socket | None = writer.get_extra_info("socket")
     option = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux and macOS have it
-    if option is not None and connection is not None:
+    if connection is None:
+        writer.transport.set_write_buffer_limits(MAX_UNSENT_BYTES)
+    elif option is not None:
         with suppress(OSError):
             connection.setsockopt(socket.IPPROTO_TCP, option, MAX_UNSENT_BYTES)

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from octaskly_wire.messages import AssignAttempt
 from octaskly_wire.vocabulary import RejectionReason
-from worker_node.config import NO_SETTINGS, LimitSettings
 from worker_node.core.outcome import Outcome
+from worker_node.limit_flags import NO_SETTINGS, LimitSettings
 from worker_node.sandbox.host import Host
 from worker_node.sandbox.policy import plan_attempt
 from worker_node.sandbox.workspace import Workspaces

@@ -7,6 +7,7 @@ link needs `send` and `receive` only, so that another transport can stand in.
 
 from __future__ import annotations
 
+import asyncio
 import select
 import socket
 import ssl
@@ -14,24 +15,35 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from octaskly_wire import tls
 from octaskly_wire.codec import Codec
 from octaskly_wire.errors import LinkLost
-from octaskly_wire.identity import dispatcher_server_name
 from octaskly_wire.limits import HANDSHAKE_TIMEOUT_S, MAX_CHUNK_BYTES
 from octaskly_wire.messages import Challenge, FromWorker, ToWorker, Welcome
 from octaskly_wire.session import WorkerSession
-from octaskly_wire.vocabulary import LinkPurpose
+from octaskly_wire.vocabulary import LinkPurpose, Transport
 from worker_node.config import Address
+from worker_node.shell.dialing import Trust
 from worker_node.shell.keyfile import Identity
 from worker_node.shell.proving import Proof, expected
 from worker_node.shell.stoppable import Stop
-from worker_node.shell.tcp_dialer import TRANSPORT
+from worker_node.shell.tcp_dialer import client_context
+
+if TYPE_CHECKING:
+    from octaskly_quic.dialing import QuicClient
 
 SILENCE_S: Final = 30.0
 """After which a peer that owes us bytes, or room for ours, is taken for dead."""
+
+
+@dataclass(frozen=True)
+class Streams:
+    """A QUIC connection, on which streams can be opened, and the loop that drives it."""
+
+    carrier: QuicClient
+    loop: asyncio.AbstractEventLoop
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,8 @@ class Endpoint:
     identity: Identity
     boot_id: str
     codec: Codec
+    streams: Streams | None = None
+    """Set where links are streams beside the control link's; else each is a TCP connection of its own."""
 
 
 class TransferLink(Protocol):
@@ -107,12 +121,12 @@ class TcpTransferLink:
 def open_tcp_link(endpoint: Endpoint, stop: Stop) -> TcpTransferLink:
     """Connect and prove who we are; raise OSError, WireError or DispatcherRefused. A stop ends it with one of them."""
     identity = endpoint.identity
-    context = tls.client_context(identity.ca_certificate, identity.certificate, identity.key)
+    trust = Trust.of(identity)
+    context = client_context(trust)
     plain = socket.create_connection((endpoint.address.host, endpoint.address.port), HANDSHAKE_TIMEOUT_S)
     try:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        server_name = dispatcher_server_name(identity.cluster_id)
-        connection = context.wrap_socket(plain, server_hostname=server_name, do_handshake_on_connect=False)
+        connection = context.wrap_socket(plain, server_hostname=trust.server_name, do_handshake_on_connect=False)
     except BaseException:
         plain.close()
         raise
@@ -121,7 +135,7 @@ def open_tcp_link(endpoint: Endpoint, stop: Stop) -> TcpTransferLink:
         connection.do_handshake()
         tls.check_cipher(connection)
         link = TcpTransferLink(connection, WorkerSession(endpoint.codec, LinkPurpose.TRANSFER))
-        proof = Proof(identity, endpoint.boot_id, TRANSPORT, LinkPurpose.TRANSFER)
+        proof = Proof(identity, endpoint.boot_id, Transport.TCP, LinkPurpose.TRANSFER)
         link.send(proof.hello)
         challenge = expected(link.receive(HANDSHAKE_TIMEOUT_S), Challenge)
         link.send(proof.answer(challenge, connection.getpeercert(binary_form=True)))

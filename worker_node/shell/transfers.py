@@ -23,6 +23,7 @@ from octaskly_wire.messages import (
     TransferRefused,
 )
 from worker_node.shell.proving import expected
+from worker_node.shell.quic_transfer_link import open_quic_link
 from worker_node.shell.stoppable import Stop
 from worker_node.shell.transfer_link import Endpoint, TransferLink, open_tcp_link
 
@@ -60,11 +61,10 @@ class Source(Protocol):
 class Transfers:
     """One worker's transfer links. `fetch` and `store` block; they run on threads of `pool` and `store_pool`."""
 
-    def __init__(self, open_link: Callable[[Endpoint, Stop], TransferLink] = open_tcp_link) -> None:
+    def __init__(self) -> None:
         """Begin without a place to connect to."""
         self.pool: Final[Executor] = ThreadPoolExecutor(FETCHES_AT_ONCE, thread_name_prefix="octaskly-fetch")
         self.store_pool: Final[Executor] = ThreadPoolExecutor(STORES_AT_ONCE, thread_name_prefix="octaskly-store")
-        self._open_link = open_link
         self._lock = threading.Lock()
         self._endpoint: Endpoint | None = None
         self._idle: list[tuple[float, TransferLink]] = []
@@ -151,9 +151,10 @@ class Transfers:
             link.close()
 
     def _new_link(self, stop: Stop) -> TransferLink:
-        if self._endpoint is None:
+        endpoint = self._endpoint
+        if endpoint is None:
             raise LinkLost("there is no link to the dispatcher")
-        return self._open_link(self._endpoint, stop)
+        return open_quic_link(endpoint, endpoint.streams, stop) if endpoint.streams else open_tcp_link(endpoint, stop)
 
 
 def _unrefused(message: ToWorker) -> ToWorker:

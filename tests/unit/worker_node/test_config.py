@@ -10,7 +10,8 @@ from octaskly_wire.codec import Codec
 from octaskly_wire.join_token import JoinToken
 from octaskly_wire.messages import Limits
 from octaskly_wire.vocabulary import SandboxLevel
-from worker_node.config import DEFAULT_FILES, Address, FileSettings, LimitSettings, default_state_dir, parse
+from worker_node.config import DEFAULT_FILES, Address, FileSettings, default_state_dir, parse
+from worker_node.limit_flags import LimitSettings
 
 TOKEN = JoinToken.new(b"d" * 32, lambda count: b"r" * count)
 OTHER = JoinToken.new(b"e" * 32, lambda count: b"s" * count)
@@ -21,7 +22,7 @@ def test_all_flags_are_read():
     config = parse(
         [
             "--dispatcher-addr", "[::1]:7777", "--name", "box", "--max-jobs", "3", "--join-token", TOKEN.text,
-            "--state-dir", "/s", "--transport", "tcp", "--min-sandbox", "basic", "--no-task-network",
+            "--state-dir", "/s", "--transport", "auto", "--min-sandbox", "basic", "--no-task-network",
             "--drain-timeout", "1.5", "--codec", "json", "--log-json", "--check",
         ],
         {"OCTASKLY_LOG": "warn,worker_node=trace"},
@@ -29,7 +30,7 @@ def test_all_flags_are_read():
     assert config.dispatcher_address == Address("::1", 7777)
     assert str(config.dispatcher_address) == "[::1]:7777"
     assert (config.name, config.slots, config.join_token) == ("box", 3, TOKEN)
-    assert (config.state_dir, config.transport) == (Path("/s"), "tcp")
+    assert (config.state_dir, config.transport) == (Path("/s"), "auto")
     assert (config.min_sandbox, config.allows_network) == (SandboxLevel.BASIC, False)
     assert (config.drain_timeout_s, config.codec) == (1.5, Codec.JSON)
     assert (config.logs_json, config.is_check) == (True, True)
@@ -54,6 +55,18 @@ def test_a_flag_wins_over_its_variable():
     env = {"OCTASKLY_JOIN_TOKEN": TOKEN.text}
     assert parse([], env).join_token == TOKEN
     assert parse(["--join-token", OTHER.text], env).join_token == OTHER
+
+
+def test_the_transport_is_set_by_flag_or_variable(monkeypatch, capsys):
+    """TCP unless asked; and who asks for QUIC where its package is missing is told so."""
+    env = {"OCTASKLY_TRANSPORT": "quic"}
+    chosen = [parse([], {}), parse([], env), parse(["--transport", "auto"], env)]
+    assert [config.transport for config in chosen] == ["tcp", "quic", "auto"]
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(SystemExit, match="2"):
+        parse(["--transport", "quic"], {})
+    assert "needs the package aioquic" in capsys.readouterr().err
+    assert parse(["--transport", "auto"], {}).transport == "auto"
 
 
 def test_what_files_may_take_is_set_by_flag_or_variable():
@@ -99,7 +112,11 @@ def test_the_port_may_be_left_out():
         (["--join-token", "octa1-nonsense"], {}, "--join-token"),
         (["--state-dir", ""], {}, "--state-dir"),
         (["--transport", "udp"], {}, "--transport"),
-        (["--transport", "quic"], {}, "QUIC is not available in this version"),
+        (
+            [],
+            {"OCTASKLY_TRANSPORT": "udp"},
+            "environment variable OCTASKLY_TRANSPORT: 'udp' is none of tcp, quic, auto",
+        ),
         (["--min-sandbox", "weak"], {}, "--min-sandbox"),
         (["--drain-timeout", "-1"], {}, "--drain-timeout"),
         (["--drain-timeout", "nan"], {}, "--drain-timeout"),

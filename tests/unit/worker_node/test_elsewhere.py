@@ -28,7 +28,7 @@ for name in ("SIGKILL", "SIGCHLD", "SIGHUP") if system == "win32" else ():
 import worker_node.node
 from octaskly_wire.messages import AssignAttempt
 from octaskly_wire.vocabulary import SandboxLevel
-from worker_node.config import NO_SETTINGS
+from worker_node.limit_flags import NO_SETTINGS
 from worker_node.sandbox import probe
 from worker_node.sandbox.gaps import gaps_of
 from worker_node.sandbox.policy import HostFacts, plan_attempt

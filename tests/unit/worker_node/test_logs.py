@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.hostile_texts import TEXTS
 from worker_node import logs
 
 
@@ -45,7 +46,7 @@ def test_our_variable_comes_before_the_other():
     assert logs.levels_from({"RUST_LOG": "error", "OCTASKLY_LOG": "debug"})[0] == 10
 
 
-@pytest.mark.parametrize("hostile", ["\x1b[2J", "a\nforged line", "\r", "\x00", "\u202eevil", "\u2028", "\x9b31m"])
+@pytest.mark.parametrize("hostile", TEXTS, ids=ascii)
 def test_control_characters_are_escaped(hostile):
     """One event is one line in both formats, without terminal codes or changes of writing direction."""
     line = logs.TerminalFormatter().format(record("seen %s", hostile))
@@ -53,6 +54,17 @@ def test_control_characters_are_escaped(hostile):
     text = logs.JsonFormatter().format(record("seen %s", hostile))
     assert text.isprintable()
     assert json.loads(text)["message"] == f"seen {hostile}"
+
+
+@pytest.mark.parametrize("hostile", TEXTS, ids=ascii)
+def test_an_error_that_repeats_a_text_cannot_forge_an_event(hostile):
+    """A traceback follows on lines of its own, each set in; in JSON all is one line."""
+    told = record("failed")
+    told.exc_info = (ValueError, ValueError(hostile), None)
+    first, *more = logs.TerminalFormatter().format(told).split("\n")
+    assert first.endswith("failed")
+    assert all(line.startswith("    ") and line.isprintable() for line in more)
+    assert logs.JsonFormatter().format(told).isprintable()
 
 
 def test_json_has_what_a_machine_needs():

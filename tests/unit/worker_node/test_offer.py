@@ -6,7 +6,8 @@ from pathlib import Path
 
 from octaskly_wire.messages import Limits, UnprovenLevel
 from octaskly_wire.vocabulary import SandboxLevel
-from worker_node.config import LimitSettings, WorkerConfig
+from worker_node.config import WorkerConfig
+from worker_node.limit_flags import LimitSettings
 from worker_node.sandbox.probe import LevelReport
 from worker_node.shell.offering import offer_of
 

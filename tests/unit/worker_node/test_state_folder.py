@@ -6,13 +6,18 @@ import os
 import stat
 import sys
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from octaskly_wire.identity import ca_digest, make_ca
 from worker_node.sandbox.disk_meter import LEAST_BYTES, DiskMeter
 from worker_node.sandbox.workspace import Workspaces
 from worker_node.shell.keyfile import Identity, StateFolder, StateFolderError
+
+CA, NEW_CA = (make_ca("c", datetime.now(UTC))[0] for _ in range(2))
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes and owners are POSIX")
 
@@ -27,7 +32,7 @@ def folder(tmp_path):
 def test_all_is_closed_to_others(folder):
     """Folder 0700, files 0600, whatever the umask."""
     key = folder.load_or_make_key()
-    folder.save_identity(Identity("w", "c", b"cert", b"ca", key))
+    folder.save_identity(Identity("w", "c", b"cert", (CA,), key))
     assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.path.iterdir()} == {0o600}
 
@@ -36,16 +41,41 @@ def test_the_identity_comes_back(folder):
     """What was stored is what is loaded; before, there is none."""
     assert folder.load_identity() is None
     key = folder.load_or_make_key()
-    folder.save_identity(Identity("w", "c", b"cert", b"ca", key))
+    folder.save_identity(Identity("w", "c", b"cert", (CA,), key))
     loaded = folder.load_identity()
-    assert (loaded.worker_id, loaded.cluster_id, loaded.certificate, loaded.ca_certificate) == (
+    assert (loaded.worker_id, loaded.cluster_id, loaded.certificate, loaded.ca_certificates) == (
         "w",
         "c",
         b"cert",
-        b"ca",
+        (CA,),
     )
     assert loaded.key.private_bytes_raw() == key.private_bytes_raw()
     assert "key" not in repr(loaded)
+
+
+def test_trust_comes_back_with_what_was_trusted_before(folder):
+    """New CAs take the place of the old, whose digests are kept: a join token that pins one is still this cluster's."""
+    key = folder.load_or_make_key()
+    before = Identity("w", "c", b"cert", (CA,), key)
+    folder.save_identity(before.trusting((NEW_CA, CA)).trusting((NEW_CA,)))
+    loaded = folder.load_identity()
+    assert loaded.ca_certificates == (NEW_CA,)
+    assert loaded.former_ca_digests == before.ca_digests
+    assert loaded.is_of(ca_digest(CA))
+    assert loaded.is_of(ca_digest(NEW_CA))
+    assert not loaded.is_of(ca_digest(make_ca("c", datetime.now(UTC))[0]))
+
+
+def test_a_file_of_the_version_with_one_ca_is_read(folder):
+    """Workers that enrolled before CAs could change keep their identity."""
+    key = folder.load_or_make_key()
+    path = folder.path / "identity.json"
+    old = {"worker_id": "w", "cluster_id": "c", "certificate": b"cert", "ca_certificate": CA}
+    path.write_bytes(msgspec.json.encode(old))
+    path.chmod(0o600)
+    loaded = folder.load_identity()
+    assert (loaded.ca_certificates, loaded.former_ca_digests) == ((CA,), ())
+    assert loaded.key.private_bytes_raw() == key.private_bytes_raw()
 
 
 def test_a_half_written_file_is_replaced(folder):
@@ -68,10 +98,27 @@ def test_a_folder_open_to_others_is_refused(tmp_path, mode):
 @pytest.mark.parametrize("name", ["key.pem", "identity.json"])
 def test_a_file_open_to_others_is_refused(folder, name):
     """A key that others could read is no key."""
-    folder.save_identity(Identity("w", "c", b"cert", b"ca", folder.load_or_make_key()))
+    folder.save_identity(Identity("w", "c", b"cert", (CA,), folder.load_or_make_key()))
     (folder.path / name).chmod(0o640)
     with pytest.raises(StateFolderError, match=r"chmod 600 .*" + name):
         folder.load_identity()
+
+
+@pytest.mark.parametrize("name", ["key.pem", "identity.json"])
+def test_a_link_is_no_key(folder, tmp_path, name):
+    """Whoever can change what it leads to could change the key."""
+    folder.save_identity(Identity("w", "c", b"cert", (CA,), folder.load_or_make_key()))
+    (folder.path / name).rename(tmp_path / name)
+    (folder.path / name).symlink_to(tmp_path / name)
+    with pytest.raises(StateFolderError, match=name + " is a symbolic link"):
+        folder.load_identity()
+
+
+def test_a_link_is_no_state_folder(folder, tmp_path):
+    """The text does not tell to change the mode of a link."""
+    (tmp_path / "link").symlink_to(folder.path)
+    with pytest.raises(StateFolderError, match="link is a symbolic link"):
+        StateFolder(tmp_path / "link")
 
 
 def test_a_foreign_owner_is_refused(tmp_path, monkeypatch):
