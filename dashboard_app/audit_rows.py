@@ -18,6 +18,10 @@ from workers_app.selectors import names_of_workers
 _MAX_LABEL: Final = 60
 _NO_PERSONS: Final = frozenset({"", "engine", "operator"})
 _KINDS: Final = {
+    "audit_contradicted": "bad",
+    "audit_key_exported": "warn",
+    "audit_pruned": "warn",
+    "database_restored": "warn",
     "enrol_refused": "bad",
     "login_failed": "bad",
     "outcome_refused": "bad",

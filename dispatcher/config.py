@@ -14,5 +14,7 @@ class ShellConfig:
     cluster_id: str
     bind: str = "0.0.0.0"  # noqa: S104 - other machines are to reach it; peers prove themselves
     port: int = DEFAULT_PORT
+    quic_port: int = DEFAULT_PORT
+    """Of UDP."""
     max_unauthenticated_links: int = 256
-    """Beyond this new connections are dropped at once, so that half-open floods cannot exhaust memory."""
+    """Beyond this the oldest of them gives way, so that half-open floods exhaust no memory and keep nobody out."""

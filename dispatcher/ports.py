@@ -23,7 +23,7 @@ from dispatcher.core.placement import Ceiling, TaskNeeds, WorkerView, lasting_ob
 from dispatcher.core.prospects import Prospects, closest
 from dispatcher.core.retry import MAX_RETRY_DELAY_S
 from dispatcher.core.waiting import Explanation, explain_waiting
-from octaskly_wire.messages import Register, Vitals
+from octaskly_wire.messages import AuditCheckpoint, Register, Vitals
 from octaskly_wire.vocabulary import Admission, RefusalCode
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "EnrolmentAnswer",
     "Explanation",
     "IncomingBlob",
+    "MachineRefused",
     "NoRoomForBlob",
     "Prospects",
     "ReadyTask",
@@ -47,6 +48,7 @@ __all__ = [
     "RecordStarted",
     "RecordSuperseded",
     "RecoveredAttempt",
+    "RenewalAnswer",
     "Store",
     "StoreUnavailable",
     "SuspendWorker",
@@ -60,6 +62,7 @@ __all__ = [
     "WorkerPaused",
     "WorkerRefused",
     "WorkerSeen",
+    "WorkerTrusts",
     "WorkerView",
     "closest",
     "explain_waiting",
@@ -80,6 +83,8 @@ class WhitelistEntry:
     admission: Admission
     is_draining: bool
     detail: str = ""
+    trusted_ca_digests: tuple[str, ...] = ()
+    """The CAs that the worker said it trusts; only where one worker is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +99,22 @@ class EnrolmentAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class RenewalAnswer:
+    """Outcome of a request for a new certificate: it and the digest of its CA's key, or the reason of the refusal."""
+
+    certificate: bytes = b""
+    ca_digest: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Wishes:
     """What people asked for through the database and the engine must act on."""
 
     cancelled_task_ids: Sequence[str]
     whitelist: Sequence[WhitelistEntry]
+    ca_certificates: Sequence[bytes] = ()
+    """The CAs to trust (DER), newest first; empty where the store keeps none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +127,17 @@ class WorkerConnected:
     transport: str
     software_version: str
     registration: Register
+    certificate_ca_digest: str = ""
+    """Of the CA that signed the certificate which the worker proved itself with."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerTrusts:
+    """Record: the worker said which CAs it trusts, and which certificate it has, by the digest of its CA."""
+
+    worker_id: str
+    ca_digests: tuple[str, ...]
+    certificate_ca_digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +179,32 @@ class WorkerRefused:
     address: str
     code: RefusalCode
     detail: str
+    count: int = 1
+    """Above 1: so many peers of this address, the last of them for this reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineRefused:
+    """Record: a machine could not join with the token it had."""
+
+    name: str
+    token_id: str
+    address: str
+    detail: str
+    count: int = 1
+    """As above."""
 
 
 StoreRecord = (
-    Record | WorkerConnected | WorkerSeen | WorkerDrainStarted | WorkerPaused | WorkerDisconnected | WorkerRefused
+    Record
+    | WorkerConnected
+    | WorkerTrusts
+    | WorkerSeen
+    | WorkerDrainStarted
+    | WorkerPaused
+    | WorkerDisconnected
+    | WorkerRefused
+    | MachineRefused
 )
 
 
@@ -229,8 +278,11 @@ class Store(Protocol):
     def fetch_fitting(self, task_class: TaskClass, ceiling: Ceiling, limit: int) -> list[ReadyTask]:
         """Return up to `limit` tasks of the class that ask for no more than the ceiling allows, best first."""
 
+    def has_news(self) -> bool:
+        """Return whether anybody but this store may have written since the last call."""
+
     def wishes(self) -> Wishes:
-        """Return cancellations of live attempts and the whitelist as it stands."""
+        """Return cancellations of live attempts, the whitelist and the trusted CAs as they stand."""
 
     def whitelist_entry(self, worker_id: str) -> WhitelistEntry | None:
         """Return what the whitelist says of this worker."""
@@ -239,3 +291,18 @@ class Store(Protocol):
         self, *, token_id: str, secret: str, certificate_request: bytes, name: str, address: str
     ) -> EnrolmentAnswer:
         """Use a join token."""
+
+    def renew(self, worker_id: str, certificate_request: bytes) -> RenewalAnswer:
+        """Make a new certificate for the key of this worker that is on the whitelist."""
+
+    def examine_witnessed(self, worker_id: str, checkpoint: AuditCheckpoint) -> str:
+        """Compare a checkpoint of the audit that a worker shows with the trail.
+
+        Return what is wrong, once for a worker and checkpoint, after it was recorded; else nothing.
+        """
+
+    def issue_leaf(self) -> bytes:
+        """Return a new certificate (DER) of the oldest CA for the dispatcher itself."""
+
+    def settle_trust(self) -> Sequence[bytes]:
+        """Drop the old CA if nobody needs it any more or its time is up; return the CAs to trust (DER), newest first."""

@@ -102,14 +102,16 @@ class WorkerHistorySerializer(serializers.Serializer[Any]):
 
 
 HOURS: Final = OpenApiParameter(
-    "hours", int, description=f"how far back, 1 to {MAX_HOURS}; the step grows with it", default=1
+    "hours",
+    {"type": "integer", "minimum": 1, "maximum": MAX_HOURS},
+    description="how far back; the step grows with it",
+    default=1,
 )
 
 
 def _span_s(request: Any) -> int:
     raw = request.query_params.get("hours", "1")
-    # isdecimal takes the digits of other scripts, too, and so does int.
-    if not (raw.isdecimal() and len(raw) <= len(str(MAX_HOURS)) and 1 <= int(raw) <= MAX_HOURS):
+    if not (raw.isascii() and raw.isdecimal() and len(raw) <= len(str(MAX_HOURS)) and 1 <= int(raw) <= MAX_HOURS):
         raise bad_field("hours", f"must be a whole number from 1 to {MAX_HOURS}")
     return int(raw) * HOUR_S
 

@@ -9,13 +9,13 @@ from django.conf import settings
 from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
 from prometheus_client.exposition import choose_encoder
-from rest_framework.authentication import BaseAuthentication, SessionAuthentication
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
-from rest_framework_simplejwt.authentication import JWTAuthentication
 
 from accounts_app.permissions import OperatorsOnly
+from accounts_app.rest.authentication import SessionAuthentication, Stranger, TokenAuthentication
 from accounts_app.rest.negotiation import AnyAccepted
 from metrics_app.gauges import Gauges
 from metrics_app.instruments import REGISTRY
@@ -62,7 +62,7 @@ class MayScrape(BasePermission):
 class MetricsView(APIView):
     """The metrics of this dispatcher."""
 
-    authentication_classes = (ScrapeToken, JWTAuthentication, SessionAuthentication)
+    authentication_classes = (ScrapeToken, TokenAuthentication, SessionAuthentication, Stranger)
     permission_classes = (MayScrape,)
     content_negotiation_class = AnyAccepted
 

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db.models import Count
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from audit_app.selectors import contradictions
 from metrics_app.machine import database_bytes, uptime_s
 from octaskly_wire.vocabulary import Admission
 from tasks_app.models import Task, TaskStatus
@@ -45,6 +46,8 @@ class Gauges:
         yield build
         size = "Size of the database once all is in its file."
         yield GaugeMetricFamily("octaskly_database_bytes", size, database_bytes())
+        contradicted = "Checkpoints that contradict the audit and that no restored backup explains; should be 0."
+        yield GaugeMetricFamily("octaskly_audit_contradictions", contradicted, contradictions())
         yield _tasks()
         yield from _workers()
 

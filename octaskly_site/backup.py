@@ -10,6 +10,7 @@ from pathlib import Path
 from octaskly_site import database_copy
 from octaskly_site.database_copy import SIDE_FILES, Contents, CopyRefused, side_file
 from octaskly_site.secret_key import SECRET_FILE
+from octaskly_site.staged_secret import STAGED_FILE
 
 
 def back_up(database: Path, target: Path, *, replaces: bool) -> Contents:
@@ -52,7 +53,10 @@ def _checked_target(database: Path, target: Path, *, replaces: bool) -> Path:
         if beside.exists():
             # Somebody works on it, or has died over it: SQLite would read what lies there into our copy.
             raise CopyRefused(f"{target} is a database in use: {beside} lies beside it")
-    taken = {side_file(database, suffix) for suffix in (*SIDE_FILES, ".lock")} | {database.parent / SECRET_FILE}
+    taken = {side_file(database, suffix) for suffix in (*SIDE_FILES, ".lock")} | {
+        database.parent / SECRET_FILE,
+        database.parent / STAGED_FILE,
+    }
     if target in taken:
         raise CopyRefused(f"{target} is a name that the dispatcher itself uses")
     if not target.exists():

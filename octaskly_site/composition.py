@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import importlib.util
 import logging
 import signal
 import socket
@@ -12,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import connections
@@ -19,13 +21,15 @@ from django.db import connections
 from accounts_app.bootstrap import ensure_first_admin
 from dispatcher.config import ShellConfig
 from dispatcher.core.config import EngineConfig
-from dispatcher.shell.beacon import Beacon
+from dispatcher.shell.credentials import Credentials
 from dispatcher.shell.handshake import ClusterFacts, Gatekeeper
 from dispatcher.shell.service import DispatcherService
 from dispatcher.shell.tcp_listener import TcpListener
 from dispatcher.shell.transfer import TransferServer
+from dispatcher.shell.trust_desk import TrustDesk
 from dispatcher.shell.writer import StoreWriter
-from octaskly_site import env, status, web_server
+from octaskly_site import env, open_files, staged_secret, status, web_server
+from octaskly_site.announcing import announced
 from octaskly_site.asgi import Application
 from octaskly_site.database import prepare_database
 from octaskly_site.database_lock import DatabaseLock
@@ -41,15 +45,16 @@ from octaskly_site.sampling import samples_are_taken
 from octaskly_site.storage import Storage
 from octaskly_site.web.front import Front, prepare_front
 from octaskly_site.welcome import print_welcome
-from octaskly_wire import identity, tls
-from octaskly_wire.announcement import Announcement
-from octaskly_wire.limits import PROTOCOL_VERSION
+from octaskly_site.witnessing import checkpoints_are_taken
 from octaskly_wire.vocabulary import SandboxLevel
 from tasks_app import blob_store
 from tasks_app import signals as task_signals
 from tasks_app.dispatch_store import DispatchStore
 from workers_app import signals as worker_signals
-from workers_app.services import ClusterIdentity, WrongSecretKey, ensure_cluster
+from workers_app.services import ClusterIdentity, WrongSecretKey, ensure_cluster, issue_leaf, trusted_certificates
+
+if TYPE_CHECKING:
+    from dispatcher.shell.quic_listener import QuicListener
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +78,8 @@ def run(options: DispatcherOptions) -> int:
     # First of all: a second dispatcher on the same database must not touch it. Given back last of all, for the
     # threads of the last requests may outlive the loop.
     atexit.register(DatabaseLock(options.db_path).release)
+    open_files.raise_limit()
+    _settle_secret(options)
     prepared = _prepare(options)
     application = Application(options.threads)
 
@@ -83,6 +90,14 @@ def run(options: DispatcherOptions) -> int:
             await application.close(LAST_REQUESTS_S)
 
     return web_server.run(application, prepared.api_socket, prepared.front.limits, prepared.front.own, main)
+
+
+def _settle_secret(options: DispatcherOptions) -> None:
+    try:
+        staged_secret.settle(options.db_path)
+    except OSError as error:
+        folder = options.db_path.parent
+        raise ConfigurationError(f"cannot settle the secret key in {folder}: {error.strerror or error}") from error
 
 
 def _prepare(options: DispatcherOptions) -> Prepared:
@@ -97,6 +112,8 @@ def _prepare(options: DispatcherOptions) -> Prepared:
     except OSError as error:
         message = web_server.listening_error(error, "--port", "--bind", options.bind, options.port)
         raise ConfigurationError(message) from error
+    if options.quic_port:
+        _check_quic(options)
     prepare_database(options.db_path)
     try:
         cluster = ensure_cluster(datetime.now(UTC))
@@ -106,6 +123,17 @@ def _prepare(options: DispatcherOptions) -> Prepared:
     admin = ensure_first_admin(env.text("OCTASKLY_ADMIN_PASSWORD") or None)
     connections.close_all()
     return Prepared(options, cluster, api_socket, front, admin)
+
+
+def _check_quic(options: DispatcherOptions) -> None:
+    if importlib.util.find_spec("aioquic") is None:
+        raise ConfigurationError("--quic-port: QUIC needs the package aioquic; --no-quic goes without it")
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in options.bind else socket.AF_INET, socket.SOCK_DGRAM) as tried:
+            tried.bind((options.bind, options.quic_port))
+    except OSError as error:
+        message = web_server.listening_error(error, "--quic-port", "--bind", options.bind, options.quic_port)
+        raise ConfigurationError(f"{message} (UDP); --no-quic goes without it") from error
 
 
 async def _main(prepared: Prepared, live: LiveApplication) -> int:
@@ -123,54 +151,61 @@ async def _main(prepared: Prepared, live: LiveApplication) -> int:
         lease_s=settings.OCTASKLY_LEASE_S,
         reconnect_grace_s=settings.OCTASKLY_RECONNECT_GRACE_S,
     )
-    shell_config = ShellConfig(cluster_id=prepared.cluster.cluster_id, bind=options.bind, port=options.port)
-    service = DispatcherService(engine_config, store, writer)
+    shell_config = ShellConfig(prepared.cluster.cluster_id, options.bind, options.port, options.quic_port)
+    credentials = await loop.run_in_executor(None, _credentials, prepared.cluster)
+    service = DispatcherService(engine_config, store, writer, TrustDesk(credentials, store, writer))
     transfers = TransferServer(service.transfers, blobs)
-    leaf_key = prepared.cluster.server_key
-    leaf = identity.issue_dispatcher_certificate(
-        prepared.cluster.ca_certificate,
-        prepared.cluster.ca_key,
-        prepared.cluster.cluster_id,
-        leaf_key.public_key(),
-        datetime.now(UTC),
-    )
     facts = ClusterFacts(
         cluster_id=prepared.cluster.cluster_id,
-        ca_certificate=prepared.cluster.ca_certificate,
-        leaf_certificate=lambda: leaf,
+        credentials=credentials,
         heartbeat_interval_s=engine_config.heartbeat_interval_s,
         lease_s=engine_config.lease_s,
     )
     join_content = JoinContent(Shelf(options.db_path.parent / BUNDLES_FOLDER), prepared.cluster.pin)
     join_views.show(join_content, options.port)
-    listener = TcpListener(
-        shell_config,
-        tls.server_context(prepared.cluster.ca_certificate, leaf, leaf_key),
-        Gatekeeper(facts, store, writer),
-        service,
-        door=join_content.at_door,
-        transfers=transfers,
-    )
+    gatekeeper = Gatekeeper(facts, store, writer)
+    listeners: list[TcpListener | QuicListener] = [
+        TcpListener(
+            shell_config,
+            credentials.tls_context,
+            gatekeeper,
+            service,
+            door=join_content.at_door,
+            transfers=transfers,
+        )
+    ]
+    if options.quic_port:
+        listeners.append(_quic_listener(shell_config, credentials, gatekeeper, service, transfers))
     engine = asyncio.create_task(service.run(), name="engine")
     async with (
         _watched(storage),
         files_expire(),
         samples_are_taken(),
+        checkpoints_are_taken(service),
         _wishes_from_apps(loop, service),
-        _beacon(prepared),
+        announced(options, prepared.cluster.cluster_id, credentials),
     ):
-        await listener.start()
+        for listener in listeners:
+            await listener.start()
         live.attach(service)
         status.set_probe(lambda: not engine.done() and not stop.is_set)
-        local_worker = LocalWorker(options, prepared.cluster) if options.runs_local_worker else None
+        local_worker = None
+        if options.runs_local_worker:
+            local_worker = LocalWorker(options, prepared.cluster, lambda: credentials.known_ca_certificate)
         try:
             if local_worker:
                 await local_worker.start()
             logger.info(
-                "Started: workers on port %d, web server on port %d",
+                "Started: workers on port %d (TCP) and %s, web server on port %d",
                 options.port,
+                f"{options.quic_port} (QUIC)" if options.quic_port else "not over QUIC",
                 options.api_port,
-                extra={"event": "dispatcher_started", "port": options.port, "api_port": options.api_port},
+                extra={
+                    "event": "dispatcher_started",
+                    "port": options.port,
+                    "quic_port": options.quic_port,
+                    "api_port": options.api_port,
+                },
             )
             await loop.run_in_executor(None, print_welcome, options, prepared.cluster, prepared.admin)
             return await _until_stopped(engine, stop, local_worker)
@@ -184,11 +219,33 @@ async def _main(prepared: Prepared, live: LiveApplication) -> int:
             # Only now: who follows what ran on through the drain has seen its end.
             await live.close()
             service.close_links()
-            await listener.stop()
+            await asyncio.gather(*(listener.stop() for listener in listeners))
             await transfers.stop()
+            gatekeeper.refusals.close()
             engine.cancel()
             await asyncio.gather(engine, return_exceptions=True)
             await writer.stop()
+
+
+def _quic_listener(
+    config: ShellConfig,
+    credentials: Credentials,
+    gatekeeper: Gatekeeper,
+    service: DispatcherService,
+    transfers: TransferServer,
+) -> QuicListener:
+    # Here, since the package that it stands on may be missing where nobody asks for QUIC.
+    from dispatcher.shell.quic_listener import QuicListener
+
+    return QuicListener(config, credentials.quic_configuration, gatekeeper, service, transfers=transfers)
+
+
+def _credentials(cluster: ClusterIdentity) -> Credentials:
+    """Return what this run begins with; each start has a certificate of its own."""
+    try:
+        return Credentials(cluster.server_key, issue_leaf(datetime.now(UTC)), trusted_certificates())
+    finally:
+        connections.close_all()
 
 
 async def _until_stopped(engine: asyncio.Task[None], stop: StopSignals, local_worker: LocalWorker | None) -> int:
@@ -272,36 +329,3 @@ async def _wishes_from_apps(loop: asyncio.AbstractEventLoop, service: Dispatcher
     finally:
         for sender, receiver in receivers:
             sender.disconnect(receiver)  # type: ignore[attr-defined]
-
-
-@contextlib.asynccontextmanager
-async def _beacon(prepared: Prepared) -> AsyncIterator[None]:
-    """Announce the dispatcher, where wished and possible; without it workers need --dispatcher-addr."""
-    options = prepared.options
-    if not options.announces_mdns:
-        yield
-        return
-    announcement = Announcement(
-        cluster_id=prepared.cluster.cluster_id,
-        port=options.port,
-        quic_port=options.quic_port,
-        protocol_versions=(PROTOCOL_VERSION,),
-        ca_digest_short=identity.ca_digest(prepared.cluster.ca_certificate).hex()[:8],
-    )
-    beacon = Beacon(announcement, options.bind)
-    # Beside the rest: making sure that the name is free takes a second in which work can begin.
-    starting = asyncio.create_task(_announce(beacon))
-    try:
-        yield
-    finally:
-        starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
-        await beacon.stop()
-
-
-async def _announce(beacon: Beacon) -> None:
-    try:
-        addresses = await beacon.start()
-        logger.info("Announced by mDNS on %s", ", ".join(addresses))
-    except Exception as error:  # noqa: BLE001 - zeroconf raises many kinds; the LAN hint is optional
-        logger.warning("Cannot announce by mDNS (%s); give workers --dispatcher-addr", error)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from django.conf import settings
 from django.db import DatabaseError, connections
 
+from octaskly_site import former_keys
 from tasks_app.blob_store import store
 from tasks_app.retention import Expired, expire
 
@@ -52,6 +53,7 @@ async def _rounds() -> None:
 
 def _round() -> None:
     try:
+        former_keys.forget_expired(datetime.now(UTC))
         expired = expire_now()
         store().sweep()
     except (DatabaseError, OSError) as error:  # A full disk, a lock that was held for long: the next round tries again.

@@ -21,6 +21,7 @@ class DispatcherOptions:
 
     port: int
     quic_port: int
+    """Of UDP; 0 for none."""
     bind: str
     api_port: int
     api_host: str
@@ -37,7 +38,9 @@ class DispatcherOptions:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags. Defaults stand in `read_options`, below the environment."""
     parser.add_argument("--port", type=_port, help="TCP port for workers (default 5555, OCTASKLY_PORT)")
-    parser.add_argument("--quic-port", type=_port, help="UDP port announced for QUIC (default 5555); not served yet")
+    quic = parser.add_mutually_exclusive_group()
+    quic.add_argument("--quic-port", type=_port, help="UDP port for workers over QUIC (default: the number of --port)")
+    quic.add_argument("--no-quic", action="store_true", help="serve no workers over QUIC")
     parser.add_argument("--bind", default="0.0.0.0", help="address for workers (default 0.0.0.0)")  # noqa: S104
     parser.add_argument("--api-port", type=_port, help="web port (default 3000, OCTASKLY_API_PORT)")
     parser.add_argument(
@@ -71,7 +74,7 @@ def read_options(given: dict[str, object]) -> DispatcherOptions:
     api_host = str(given["api_host"])
     return DispatcherOptions(
         port=port,
-        quic_port=int(str(given["quic_port"] or port)),
+        quic_port=0 if given["no_quic"] else int(str(given["quic_port"] or port)),
         bind=str(given["bind"]),
         api_port=_flag_or_env(given["api_port"], "OCTASKLY_API_PORT", 3000),
         api_host=api_host,

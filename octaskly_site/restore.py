@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from audit_app.seal import WrongSeal
+from audit_app.trail import AuditEvent, append_offline
 from octaskly_site import database_copy
 from octaskly_site.database_copy import SIDE_FILES, Contents, CopyRefused, side_file
 from octaskly_site.database_lock import DatabaseLock
@@ -35,6 +37,8 @@ class Opening:
 
     wrapping_key: bytes
     migrations: Collection[tuple[str, str]]
+    sealing_key: bytes = b""
+    """Of the audit trail's keys; without it the trail does not tell of the restore."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ def restore(backup: Path, database: Path, opening: Opening, *, replaces: bool, n
                     contents = database_copy.check(draft)
                 except CopyRefused as error:
                     raise CopyRefused(f"{backup}: {error}") from error
+                _record(draft, backup, opening.sealing_key, now)
                 is_kept = _replace(draft, database, former)
         except sqlite3.Error as error:
             raise CopyRefused(f"cannot copy {backup} to {database}: {error}") from error
@@ -86,7 +91,7 @@ def _examine(backup: Path, database: Path, opening: Opening) -> Path:
         with closing(database_copy.open_still(backup)) as source:
             database_copy.check_tables(source)
             applied = set(source.execute("SELECT app, name FROM django_migrations"))
-            cluster = source.execute("SELECT ca_key_wrapped FROM cluster").fetchone()
+            ca_key = _wrapped_ca_key(source)
     except CopyRefused as error:
         raise CopyRefused(f"{backup}: {error}") from error
     except sqlite3.Error as error:
@@ -94,12 +99,42 @@ def _examine(backup: Path, database: Path, opening: Opening) -> Path:
     if unknown := sorted(applied - set(opening.migrations)):
         app, name = unknown[0]
         raise CopyRefused(f"{backup} is from a newer version of Octaskly: this one does not know {app}.{name}")
-    if cluster is not None:
+    if ca_key is not None:
         try:
-            identity.unwrap_key(bytes(cluster[0]), opening.wrapping_key)
+            identity.unwrap_key(ca_key, opening.wrapping_key)
         except BadProof:
             raise WrongKey(str(backup)) from None
     return backup
+
+
+def _wrapped_ca_key(source: sqlite3.Connection) -> bytes | None:
+    """Return the wrapped key of a CA; None in a database that was never started."""
+    tables = {name for (name,) in source.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if "certificate_authorities" in tables:
+        row = source.execute("SELECT key_wrapped FROM certificate_authorities ORDER BY id LIMIT 1").fetchone()
+    else:  # Of a version before a cluster could have two of them.
+        row = source.execute("SELECT ca_key_wrapped FROM cluster").fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def _record(draft: Path, backup: Path, sealing_key: bytes, now: datetime) -> None:
+    """Have the restored trail tell of it, before it is anywhere: that explains why later rows are gone.
+
+    A backup from before the trail's keys has nothing to write it with.
+    """
+    with closing(sqlite3.connect(draft, isolation_level=None)) as database:
+        has_keys = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'audit_keys'").fetchone()
+        if not (sealing_key and has_keys):
+            return
+        [last_row] = database.execute("SELECT coalesce(max(id), 0) FROM audit_log").fetchone()
+        event = AuditEvent("database_restored", "operator", details={"backup": backup.name, "row": last_row})
+        database.execute("BEGIN")
+        try:
+            append_offline(database, sealing_key, event, now)
+        except WrongSeal as error:
+            raise CopyRefused(f"{backup}: {error}") from error
+        database.execute("COMMIT")
+    database_copy.flush(draft)
 
 
 def _replace(draft: Path, database: Path, former: Path) -> bool:

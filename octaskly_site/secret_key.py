@@ -27,6 +27,7 @@ class DerivedKeys:
     django: str
     jwt: str
     audit: bytes
+    audit_sealing: bytes
     ca_wrapping: bytes
 
 
@@ -39,7 +40,13 @@ def derive_keys(secret: str) -> DerivedKeys:
     def derive(purpose: str) -> bytes:
         return HKDF(SHA256(), length=32, salt=None, info=f"octaskly {purpose} v1".encode()).derive(root)
 
-    return DerivedKeys(derive("django").hex(), derive("jwt").hex(), derive("audit"), derive("ca wrapping"))
+    return DerivedKeys(
+        django=derive("django").hex(),
+        jwt=derive("jwt").hex(),
+        audit=derive("audit"),
+        audit_sealing=derive("audit sealing"),
+        ca_wrapping=derive("ca wrapping"),
+    )
 
 
 def find_secret(folder: Path, given: str, *, may_create: bool) -> str:
@@ -55,18 +62,39 @@ def find_secret(folder: Path, given: str, *, may_create: bool) -> str:
         if may_create:
             _create_secret(path)
         elif not path.exists():
-            return _new_secret()
-        status = path.stat()
-        if os.name == "posix" and stat.S_IMODE(status.st_mode) & 0o077:
-            raise ConfigurationError(f"{path} is readable by others; run: chmod 600 {path}")
-        if os.name == "posix" and status.st_uid != os.geteuid():
-            raise ConfigurationError(f"{path} belongs to another user")
-        return path.read_text(encoding="ascii").strip()
+            return new_secret()
+    except OSError as error:
+        raise ConfigurationError(f"cannot use the secret key file {path}: {error}") from error
+    return read_secret(path)
+
+
+def read_secret(path: Path) -> str:
+    """Return the secret in a file; raises ConfigurationError when others can read or replace it, or it cannot be read."""
+    try:
+        if path.is_symlink():
+            raise ConfigurationError(f"{path} is a symbolic link; put the file itself there")
+        with open(path, encoding="ascii", opener=_open_itself) as file:
+            status = os.fstat(file.fileno())
+            if os.name == "posix" and status.st_uid != os.geteuid():
+                raise ConfigurationError(f"{path} belongs to another user")
+            if os.name == "posix" and stat.S_IMODE(status.st_mode) & 0o077:
+                raise ConfigurationError(f"{path} is readable by others; run: chmod 600 {path}")
+            mode = path.parent.stat().st_mode
+            # In a folder like /tmp nobody removes what is another's.
+            if os.name == "posix" and mode & 0o022 and not mode & stat.S_ISVTX:
+                raise ConfigurationError(f"{path} can be replaced by others; run: chmod go-w {path.parent}")
+            return file.read().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot use the secret key file {path}: {error}") from error
 
 
-def _new_secret() -> str:
+def _open_itself(path: str, flags: int) -> int:
+    """Open a file that is no link; what is no ordinary file, such as a pipe, must not hold up the start either."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+
+
+def new_secret() -> str:
+    """Return a random secret key."""
     return secrets.token_urlsafe(32)
 
 
@@ -78,7 +106,7 @@ def _create_secret(path: Path) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        os.write(descriptor, _new_secret().encode() + b"\n")
+        os.write(descriptor, new_secret().encode() + b"\n")
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

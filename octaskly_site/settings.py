@@ -15,25 +15,33 @@ from accounts_app.conf import (
     simple_jwt_settings,
 )
 from octaskly_site import env
+from octaskly_site.former_keys import read_former_keys
 from octaskly_site.secret_key import derive_keys, find_secret
+from octaskly_site.staged_secret import secret_that_opens
 from octaskly_wire import __version__
+from octaskly_wire.identity import DISPATCHER_LIFETIME, WORKER_LIFETIME
 from octaskly_wire.limits import HEARTBEAT_INTERVAL_S, LEASE_S, RECONNECT_GRACE_S
 from octaskly_wire.vocabulary import SandboxLevel
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DB_PATH = env.db_path()
 
-_keys = derive_keys(
-    find_secret(DB_PATH.parent, env.text("OCTASKLY_SECRET_KEY"), may_create=sys.argv[1:2] == ["rundispatcher"])
-)
+_given = env.text("OCTASKLY_SECRET_KEY")
+_secret = find_secret(DB_PATH.parent, _given, may_create=sys.argv[1:2] == ["rundispatcher"])
+_keys = derive_keys(_given or secret_that_opens(DB_PATH, _secret))
 SECRET_KEY = _keys.django
-OCTASKLY_AUDIT_KEY = _keys.audit
+OCTASKLY_FORMER_KEYS = read_former_keys(DB_PATH, _keys.ca_wrapping)
+SECRET_KEY_FALLBACKS = [former.django for former in OCTASKLY_FORMER_KEYS]
+OCTASKLY_AUDIT_KEY = _keys.audit  # Of rows from before the trail's keys were ratcheted.
+OCTASKLY_AUDIT_SEALING_KEY = _keys.audit_sealing
+OCTASKLY_AUDIT_CHECKPOINTS = env.text("OCTASKLY_AUDIT_CHECKPOINTS") or str(DB_PATH.with_name("audit-checkpoints.jsonl"))
 OCTASKLY_CA_WRAPPING_KEY = _keys.ca_wrapping
 
 OCTASKLY_VERSION = __version__
 OCTASKLY_STARTED_AT_MONOTONIC = time.monotonic()
 OCTASKLY_DEFAULT_SANDBOX = env.choice("OCTASKLY_DEFAULT_SANDBOX", SandboxLevel, SandboxLevel.STRICT.value)
 OCTASKLY_MAX_QUEUED_TASKS = int(env.number("OCTASKLY_MAX_QUEUED_TASKS", 1_000_000, least=1, most=1_000_000_000))
+OCTASKLY_MAX_REQUESTS_PER_S = env.number("OCTASKLY_MAX_REQUESTS_PER_S", 1000, least=0, most=1_000_000)
 OCTASKLY_DISK_RESERVE_MB = env.number("OCTASKLY_DISK_RESERVE_MB", 64, least=0, most=1_000_000_000)
 OCTASKLY_MAX_FILE_MB = int(env.number("OCTASKLY_MAX_FILE_MB", 10_240, least=1, most=1_000_000_000))
 OCTASKLY_FILES_QUOTA_MB = int(env.number("OCTASKLY_FILES_QUOTA_MB", 102_400, least=1, most=1_000_000_000))
@@ -44,6 +52,12 @@ OCTASKLY_METRICS_TOKEN = env.secret("OCTASKLY_METRICS_TOKEN")
 OCTASKLY_HEARTBEAT_S = env.number("OCTASKLY_HEARTBEAT_S", HEARTBEAT_INTERVAL_S, least=0.1, most=3600)
 OCTASKLY_LEASE_S = env.number("OCTASKLY_LEASE_S", LEASE_S, least=0.2, most=86400)
 OCTASKLY_RECONNECT_GRACE_S = env.number("OCTASKLY_RECONNECT_GRACE_S", RECONNECT_GRACE_S, least=0, most=86400)
+OCTASKLY_WORKER_CERTIFICATE_S = env.number(
+    "OCTASKLY_WORKER_CERTIFICATE_S", WORKER_LIFETIME.total_seconds(), least=10, most=366 * 86400
+)
+OCTASKLY_DISPATCHER_CERTIFICATE_S = env.number(
+    "OCTASKLY_DISPATCHER_CERTIFICATE_S", DISPATCHER_LIFETIME.total_seconds(), least=10, most=366 * 86400
+)
 
 DEBUG = False
 # Names other than these are refused, against DNS rebinding; rundispatcher adds the machine's own.
@@ -121,7 +135,10 @@ PRAGMA synchronous=FULL;
 PRAGMA foreign_keys=ON;
 PRAGMA temp_store=MEMORY;
 PRAGMA cache_size=-16000;
+PRAGMA secure_delete=FAST;
+PRAGMA journal_size_limit=4194304;
 """
+"""The last two: keys that the audit trail has left behind shall neither stand in free space nor long in the WAL."""
 
 DATABASES = {
     "default": {
@@ -171,8 +188,8 @@ CONTENT_SECURITY_POLICY = {
         "base-uri": [NONE],
     }
 }
-DATA_UPLOAD_MAX_MEMORY_SIZE = 32 << 20
-"""Bytes of one request body: a list of 10,000 ordinary tasks fits."""
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1 << 20
+"""Bytes of one request body; lists of tasks and files have bounds of their own."""
 
 SIMPLE_JWT = simple_jwt_settings(_keys.jwt)
 SPECTACULAR_SETTINGS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from enum import IntEnum
 from typing import Any, Final, Generic, TypeVar
 
@@ -21,6 +22,9 @@ class Codec(IntEnum):
     JSON = 2
 
 
+_PATTERN: Final = re.compile(r"matching regex '.*'(?= - at |\Z)", re.DOTALL)
+"""How msgspec tells of a text with other characters; people cannot read that."""
+
 _MSGPACK_ENCODER: Final = msgspec.msgpack.Encoder()
 _JSON_ENCODER: Final = msgspec.json.Encoder()
 
@@ -37,7 +41,7 @@ class _Decoder(Generic[T]):
             message = (self._msgpack if codec is Codec.MSGPACK else self._json).decode(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             # The payload itself never goes into the text: it may carry a secret and ends in a log.
-            raise MalformedMessage(str(error)) from None
+            raise MalformedMessage(_PATTERN.sub("of allowed characters", str(error))) from None
         if not all(math.isfinite(number) for number in _floats_of(message)):
             raise MalformedMessage("a number is not finite")
         return message

@@ -15,11 +15,29 @@ MAX_NAME_BYTES: Final = 1024
 MAX_PARTS: Final = 16
 GLOB_CHARACTERS: Final = frozenset("*?[]")
 
+_DIGITS: Final = "0123456789\N{SUPERSCRIPT ONE}\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}"
 _RESERVED_ON_WINDOWS: Final = frozenset(
-    ["con", "prn", "aux", "nul", *(f"com{digit}" for digit in "0123456789"), *(f"lpt{digit}" for digit in "0123456789")]
+    [
+        "con",
+        "prn",
+        "aux",
+        "nul",
+        "conin$",
+        "conout$",
+        *(f"{port}{digit}" for port in ("com", "lpt") for digit in _DIGITS),
+    ]
 )
 _REFUSED: Final = {"\\": "a backslash", ":": "a colon", "<": "<", ">": ">", '"': "a quotation mark", "|": "|"}
-_BIDI: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_LOOK_LIKE: Final = dict.fromkeys("\u2044\u2215\u29f8\uff0f", "/") | dict.fromkeys(
+    "\u2216\u29f5\u29f9\ufe68\uff3c", "\\"
+)
+"""Some systems even take the last of each for the character itself."""
+_JOINERS: Final = frozenset("\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}")
+"""Invisible, but Persian is not written without the one, nor many an emoji without the other."""
+_BLANKS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Letters and marks that nobody sees."""
+_NONCHARACTERS: Final = range(0xFDD0, 0xFDF0)
+_LAST_OF_PLANE: Final = 0xFFFE
 
 
 def objection_to_name(name: str) -> str | None:
@@ -57,6 +75,8 @@ def _objection(name: str, *, allows_globs: bool) -> str | None:
     parts = name.split("/")
     if name.startswith("/"):
         return "must be relative"
+    if unicodedata.normalize("NFKC", name)[1:2] == ":" != name[1:2]:
+        return "must not begin like the name of a drive"
     if len(parts) > MAX_PARTS:
         return f"must have at most {MAX_PARTS} parts"
     for part in parts:
@@ -72,17 +92,41 @@ def _objection_to_part(part: str, *, allows_globs: bool) -> str | None:
         return f"must not have a part {part!r}"
     if len(part.encode()) > MAX_PART_BYTES:
         return f"must have at most {MAX_PART_BYTES} bytes in a part"
-    for character in part:
+    for place, character in enumerate(part):
         if character in _REFUSED:
             return f"must not contain {_REFUSED[character]}"
-        if character in _BIDI or unicodedata.category(character) in {"Cc", "Cs"}:
-            return f"must not contain the control character U+{ord(character):04X}"
         if not allows_globs and character in GLOB_CHARACTERS:
             return f"must not contain {character}"
+        if not (character.isascii() and character.isalnum()) and (objection := _objection_to_sign(part, place)):
+            return objection
     if part[-1] in ". ":
         return "must not have a part that ends in a dot or a space"
     if part[0] == " ":
         return "must not have a part that begins with a space"
-    if part.split(".", 1)[0].casefold() in _RESERVED_ON_WINDOWS:
+    if unicodedata.normalize("NFKC", part) in {".", ".."}:
+        return "must not have a part that looks like '.' or '..'"
+    # Windows does not see blanks there.
+    if part.split(".", 1)[0].rstrip(" ").casefold() in _RESERVED_ON_WINDOWS:
         return f"must not have a part {part!r}, which Windows reserves"
     return None
+
+
+def _objection_to_sign(part: str, place: int) -> str | None:
+    """Return why a character that is no letter or digit may not be there."""
+    character = part[place]
+    code = f"U+{ord(character):04X}"
+    if character in _LOOK_LIKE:
+        return f"must not contain {code}, which looks like {_LOOK_LIKE[character]}"
+    category = unicodedata.category(character)
+    if category == "Cc":
+        return f"must not contain the control character {code}"
+    if character in _JOINERS and not (part[:place][-1:].isascii() or part[place + 1 : place + 2].isascii()):
+        return None
+    if category in {"Cf", "Cs", "Zl", "Zp"} or _is_unseen(character):
+        return f"must not contain the invisible character {code}"
+    return None
+
+
+def _is_unseen(character: str) -> bool:
+    number = ord(character)
+    return character in _BLANKS or number in _NONCHARACTERS or number & _LAST_OF_PLANE == _LAST_OF_PLANE

@@ -33,7 +33,12 @@ from octaskly_wire.vocabulary import (
     SandboxLevel,
 )
 
-ShortText = Annotated[str, msgspec.Meta(max_length=255)]
+ONE_VISIBLE_LINE: Final = (
+    r"^[^\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]*\Z"
+)
+"""A regular expression: no control character, none that is invisible, and none that turns the direction of writing."""
+ShortText = Annotated[str, msgspec.Meta(max_length=255, pattern=ONE_VISIBLE_LINE)]
+"""What a worker is called and says of itself: people read it in lists and logs."""
 LongText = Annotated[str, msgspec.Meta(max_length=4096)]
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")]
 Nonce = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
@@ -271,9 +276,13 @@ class RenewCertificate(Message, frozen=True):
 
 
 class TrustConfirmed(Message, frozen=True):
-    """Answer to TrustChanged, once it is on disk: the digests of the CAs' keys that the worker trusts now."""
+    """Answer to TrustChanged and to CertificateRenewed, once they are on disk.
+
+    The digests of the CAs' keys that the worker trusts now, and that of the certificate it proves itself with from now on.
+    """
 
     ca_digests: Annotated[list[Digest], msgspec.Meta(min_length=1, max_length=MAX_TRUSTED_CAS)]
+    certificate_sha256: Digest
 
 
 class Heartbeat(Message, frozen=True):
@@ -488,8 +497,10 @@ class RenewalRefused(Message, frozen=True):
 
 
 class TrustChanged(Message, frozen=True):
-    """Trust exactly these CAs from now on, the one that signs new certificates first. Sent at the beginning of each link
-    and whenever it changes."""
+    """Trust exactly these CAs from now on, the one that signs new certificates first.
+
+    Sent whenever it changes, and at the beginning of a link to a worker that has not confirmed it.
+    """
 
     ca_certificates: Annotated[list[Certificate], msgspec.Meta(min_length=1, max_length=MAX_TRUSTED_CAS)]
 

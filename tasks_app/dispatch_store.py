@@ -16,6 +16,8 @@ from typing import Any, Final
 import msgspec
 from django.db import DatabaseError, OperationalError, connection, transaction
 
+from audit_app import checkpoints
+from audit_app.signed import Checkpoint
 from audit_app.trail import record
 from dispatcher.ports import (
     MAX_RETRY_DELAY_S,
@@ -25,12 +27,14 @@ from dispatcher.ports import (
     EnrolmentAnswer,
     ReadyTask,
     RecoveredAttempt,
+    RenewalAnswer,
     StoreUnavailable,
     TaskClass,
     WhitelistEntry,
     Wishes,
 )
-from octaskly_wire.messages import InputFile, Limits
+from octaskly_wire import identity
+from octaskly_wire.messages import AuditCheckpoint, InputFile, Limits
 from octaskly_wire.vocabulary import Admission, RefusalCode, SandboxLevel
 from tasks_app import signals, worker_records
 from tasks_app.dispatch_records import RecordGroup, db_time
@@ -76,6 +80,7 @@ class DispatchStore:
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
+        self._seen_version: tuple[int, ...] = ()
 
     def recover(self) -> list[RecoveredAttempt]:
         """Return what was live when the last dispatcher stopped."""
@@ -99,13 +104,17 @@ class DispatchStore:
         bounds = [UNBOUNDED if bound is None else bound for bound in most]
         return _retryable(lambda: _fetch(FITTING_QUERY, task_class, [*bounds, limit]))
 
+    def has_news(self) -> bool:
+        """Return whether another connection has committed anything since the last call."""
+        return _retryable(self._has_news)
+
     def wishes(self) -> Wishes:
-        """Return cancellations of live attempts and the whitelist."""
+        """Return cancellations of live attempts, the whitelist and the trusted CAs."""
         return _retryable(self._wishes)
 
     def whitelist_entry(self, worker_id: str) -> WhitelistEntry | None:
         """Return what the whitelist says of one worker."""
-        return _retryable(lambda: next(iter(_whitelist(Worker.objects.filter(id=worker_id))), None))
+        return _retryable(lambda: _whitelist_entry(worker_id))
 
     def enrol(
         self, *, token_id: str, secret: str, certificate_request: bytes, name: str, address: str
@@ -127,6 +136,30 @@ class DispatchStore:
         return EnrolmentAnswer(
             worker_id=enrolled.worker_id, certificate=enrolled.certificate, admission=enrolled.admission
         )
+
+    def examine_witnessed(self, worker_id: str, checkpoint: AuditCheckpoint) -> str:
+        """Compare a checkpoint that a worker shows with the trail; return what is new and wrong."""
+        shown = Checkpoint(checkpoint.row_id, checkpoint.head, checkpoint.taken_at, checkpoint.signature.hex())
+        found = _retryable(lambda: checkpoints.examine(shown, "a worker", worker_id))
+        return found.problem if found is not None and found.is_new else ""
+
+    def renew(self, worker_id: str, certificate_request: bytes) -> RenewalAnswer:
+        """Make a new certificate for this worker's key."""
+        try:
+            certificate = _retryable(lambda: services.renew(worker_id, certificate_request, utc_now()))
+        except services.RenewalRefused as error:
+            return RenewalAnswer(detail=str(error))
+        issuer = identity.issuer_among(certificate, _retryable(services.trusted_certificates))
+        return RenewalAnswer(certificate, identity.ca_digest(issuer).hex())
+
+    def issue_leaf(self) -> bytes:
+        """Return a new certificate for the dispatcher itself."""
+        return _retryable(lambda: services.issue_leaf(utc_now()))
+
+    def settle_trust(self) -> tuple[bytes, ...]:
+        """Drop the old CA if nobody needs it any more; return the CAs to trust."""
+        _retryable(lambda: services.settle_rotation(utc_now()))
+        return _retryable(services.trusted_certificates)
 
     # --- reading -----------------------------------------------------------------------------------
 
@@ -159,7 +192,18 @@ class DispatchStore:
         return Wishes(
             cancelled_task_ids=list(cancelled.values_list("id", flat=True)),
             whitelist=_whitelist(Worker.objects.all()),
+            ca_certificates=services.trusted_certificates(),
         )
+
+    def _has_news(self) -> bool:
+        if connection.vendor != "sqlite":
+            return True
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA data_version")
+            # Counted by each connection for itself: what another one says cannot be compared.
+            version = (id(connection.connection), *cursor.fetchone())
+        is_new, self._seen_version = version != self._seen_version, version
+        return is_new
 
     # --- writing -----------------------------------------------------------------------------------
 
@@ -214,6 +258,20 @@ def _whitelist(workers: Any) -> list[WhitelistEntry]:
         WhitelistEntry(worker_id, key, Admission(admission), is_draining, reason)
         for worker_id, key, admission, is_draining, reason in workers.values_list(*columns)
     ]
+
+
+def _whitelist_entry(worker_id: str) -> WhitelistEntry | None:
+    worker = Worker.objects.filter(id=worker_id).first()
+    if worker is None:
+        return None
+    return WhitelistEntry(
+        worker.id,
+        worker.public_key_sha256,
+        Admission(worker.admission),
+        worker.is_draining,
+        worker.admission_reason,
+        tuple(worker.trusted_ca_digests),
+    )
 
 
 def _retryable(function: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
@@ -60,26 +60,23 @@ def expire(now: datetime, store: KeptContents | None, *, keep_outputs_days: floa
     """
     expired = Expired()
     if keep_outputs_days:
-        expired.outputs = _expire_outputs(now - timedelta(days=keep_outputs_days))
+        expired.outputs = _expire_outputs(now - timedelta(days=keep_outputs_days), now)
     if keep_uploads_days:
         cutoff = now - timedelta(days=keep_uploads_days)
-        expired.uploads = _expire_uploads(cutoff)
-        expired.inputs = _expire_inputs(cutoff)
+        expired.uploads = _expire_uploads(cutoff, now)
+        expired.inputs = _expire_inputs(cutoff, now)
     if store is not None:
-        _remove_contents(now - UNNAMED_LIFETIME, store, expired)
-    if any(asdict(expired).values()):
-        with transaction.atomic():
-            record(AuditEvent("files_expired", "engine", details=asdict(expired)), at=now)
+        _remove_contents(now, store, expired)
     return expired
 
 
-def _expire_outputs(cutoff: datetime) -> int:
+def _expire_outputs(cutoff: datetime, now: datetime) -> int:
     """Let go of the contents of old outputs; their rows stay and tell what there was."""
     old = TaskOutput.objects.filter(created_at__lt=cutoff, blob__isnull=False).order_by("created_at")
-    return _in_batches(old, lambda keys: TaskOutput.objects.filter(pk__in=keys).update(blob=None))
+    return _in_batches(old, lambda keys: TaskOutput.objects.filter(pk__in=keys).update(blob=None), "outputs", now)
 
 
-def _expire_uploads(cutoff: datetime) -> int:
+def _expire_uploads(cutoff: datetime, now: datetime) -> int:
     unfinished = TaskInput.objects.filter(blob=OuterRef("blob")).exclude(task__status__in=ENDED)
     unused = File.objects.filter(_UPLOAD, ~Exists(unfinished), used_at__lt=cutoff)
 
@@ -87,10 +84,10 @@ def _expire_uploads(cutoff: datetime) -> int:
         # Asked again: meanwhile it may have been uploaded anew or named by a task.
         return unused.filter(pk__in=keys).delete()[0]
 
-    return _in_batches(unused, remove)
+    return _in_batches(unused, remove, "uploads", now)
 
 
-def _expire_inputs(cutoff: datetime) -> int:
+def _expire_inputs(cutoff: datetime, now: datetime) -> int:
     """Let go of the inputs of tasks that ended long ago, where nothing else keeps their contents anyway."""
     named = File.objects.filter(~_UPLOAD, blob=OuterRef("blob"))
     output = TaskOutput.objects.filter(blob=OuterRef("blob"))
@@ -102,28 +99,35 @@ def _expire_inputs(cutoff: datetime) -> int:
         task__status__in=ENDED,
         task__completed_at__lt=cutoff,
     )
-    # Asked again, as a task may have been retried.
-    return _in_batches(old, lambda keys: TaskInput.objects.filter(pk__in=old.filter(pk__in=keys)).update(blob=None))
+
+    def let_go(keys: Sequence[Any]) -> int:
+        # Asked again, as a task may have been retried.
+        return TaskInput.objects.filter(pk__in=old.filter(pk__in=keys)).update(blob=None)
+
+    return _in_batches(old, let_go, "inputs", now)
 
 
-def _in_batches(rows: QuerySet[Any], let_go: Callable[[Sequence[Any]], int]) -> int:
+def _in_batches(rows: QuerySet[Any], let_go: Callable[[Sequence[Any]], int], kind: str, now: datetime) -> int:
     """Let go of up to MAX_ROWS of these, found in one reading and changed in short transactions."""
     keys = list(rows.values_list("pk", flat=True)[:MAX_ROWS])
-    return sum(_in_transaction(let_go, some) for some in _sliced(keys, BATCH_ROWS))
+    return sum(_in_transaction(let_go, some, kind, now) for some in _sliced(keys, BATCH_ROWS))
 
 
-def _in_transaction(let_go: Callable[[Sequence[Any]], int], keys: Sequence[Any]) -> int:
+def _in_transaction(let_go: Callable[[Sequence[Any]], int], keys: Sequence[Any], kind: str, now: datetime) -> int:
     with transaction.atomic():
-        return let_go(keys)
+        count = let_go(keys)
+        if count:
+            record(AuditEvent("files_expired", "engine", details={kind: count}), at=now)
+    return count
 
 
-def _remove_contents(cutoff: datetime, store: KeptContents, expired: Expired) -> None:
+def _remove_contents(now: datetime, store: KeptContents, expired: Expired) -> None:
     """Remove contents that nothing names: first the rows, then the files, under the store's lock."""
     unnamed = Blob.objects.filter(
         ~Exists(File.objects.filter(blob=OuterRef("pk"))),
         ~Exists(TaskInput.objects.filter(blob=OuterRef("pk"))),
         ~Exists(TaskOutput.objects.filter(blob=OuterRef("pk"))),
-        used_at__lt=cutoff,
+        used_at__lt=now - UNNAMED_LIFETIME,
     )
     keys = list(unnamed.values_list("pk", flat=True)[:MAX_ROWS])
     for some in _sliced(keys, MAX_REMOVED_AT_ONCE):
@@ -133,6 +137,9 @@ def _remove_contents(cutoff: datetime, store: KeptContents, expired: Expired) ->
                 # Asked again: the same content may just have come anew.
                 gone = dict(unnamed.filter(pk__in=some).values_list("pk", "size_bytes"))
                 Blob.objects.filter(pk__in=gone).delete()
+                if gone:
+                    details = {"contents": len(gone), "bytes": sum(gone.values())}
+                    record(AuditEvent("files_expired", "engine", details=details), at=now)
             for sha256 in gone:
                 store.unlink(sha256)
         expired.contents += len(gone)

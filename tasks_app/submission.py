@@ -9,6 +9,7 @@ from typing import Annotated, Final, NoReturn
 import msgspec
 from msgspec import Meta
 
+from accounts_app.rest.json_shape import BadShape, check_shape
 from octaskly_wire.limits import MAX_COMMAND_BYTES
 from octaskly_wire.vocabulary import SandboxLevel
 from tasks_app.asked_files import NotAllowed, check_inputs, check_outputs
@@ -17,6 +18,8 @@ MAX_TASKS: Final = 10_000
 MAX_INPUTS_IN_ALL: Final = 100_000
 """Of all tasks of one request: each is a row, and a transaction with millions of them would hold up everybody."""
 MAX_ENV_BYTES: Final = 64 << 10
+MAX_BODY_BYTES: Final = 32 << 20
+"""A list of 10,000 ordinary tasks fits."""
 MAX_SINGLE_BODY_BYTES: Final = 1 << 20
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _RESERVED_PREFIX: Final = "OCTASKLY_"
@@ -80,10 +83,13 @@ def read_submission(body: bytes) -> tuple[list[TaskSpec], bool]:
     if not is_list and len(body) > MAX_SINGLE_BODY_BYTES:
         raise InvalidSubmission("", f"one task may have {MAX_SINGLE_BODY_BYTES} bytes")
     try:
+        check_shape(body)
         specs = _LIST.decode(body) if is_list else [_SINGLE.decode(body)]
+    except BadShape as error:
+        raise InvalidSubmission("", f"the body {error}") from None
     except msgspec.ValidationError as error:
         raise _explained(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidSubmission("", f"the body is not JSON: {error}") from None
     if not specs:
         raise InvalidSubmission("", "the list is empty")

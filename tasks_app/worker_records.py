@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
 from audit_app.trail import AuditEvent
 from dispatcher.ports import (
+    MachineRefused,
     SuspendWorker,
     WorkerConnected,
     WorkerDisconnected,
@@ -15,19 +17,23 @@ from dispatcher.ports import (
     WorkerPaused,
     WorkerRefused,
     WorkerSeen,
+    WorkerTrusts,
 )
 from octaskly_wire.messages import Register
 from octaskly_wire.vocabulary import Admission
 from tasks_app.measured import Measuring
+from workers_app.certificates import note_certificate, note_trust
 from workers_app.models import Worker
 
 EngineRecord = (
     WorkerConnected
+    | WorkerTrusts
     | WorkerSeen
     | WorkerDrainStarted
     | WorkerPaused
     | WorkerDisconnected
     | WorkerRefused
+    | MachineRefused
     | SuspendWorker
 )
 
@@ -41,6 +47,10 @@ def _caps(registration: Register) -> dict[str, int]:
     """Return the caps that there are, the time-out among them."""
     caps = {**msgspec.to_builtins(registration.max_limits), "timeout_s": registration.max_timeout_s}
     return {name: cap for name, cap in caps.items() if cap is not None}
+
+
+def _count(item: WorkerRefused | MachineRefused) -> dict[str, Any]:
+    return {"count": item.count} if item.count > 1 else {}
 
 
 def write(item: EngineRecord, now: datetime, measuring: Measuring) -> list[AuditEvent]:
@@ -68,8 +78,13 @@ def write(item: EngineRecord, now: datetime, measuring: Measuring) -> list[Audit
                 levels_unproven=msgspec.to_builtins(registration.unproven),
                 max_limits=_caps(registration),
             )
+            note_certificate(item.worker_id, item.certificate_ca_digest)
             details = {"address": item.address, "transport": item.transport, "boot_id": item.boot_id}
             return [AuditEvent("worker_connected", "engine", item.worker_id, "", details)]
+        case WorkerTrusts():
+            note_certificate(item.worker_id, item.certificate_ca_digest)
+            changed = note_trust(item.worker_id, item.ca_digests)
+            return [changed] if changed else []
         case WorkerSeen():
             Worker.objects.filter(id=item.worker_id).update(last_seen_at=now, vitals=msgspec.to_builtins(item.vitals))
             if item.vitals.round_trip_seconds is not None:
@@ -92,5 +107,8 @@ def write(item: EngineRecord, now: datetime, measuring: Measuring) -> list[Audit
             Worker.objects.filter(id=item.worker_id).update(is_connected=False, has_begun_drain=False, pause_reason="")
             return [AuditEvent("worker_disconnected", "engine", item.worker_id, "", {"detail": item.detail})]
         case WorkerRefused():
-            details = {"address": item.address, "code": item.code.value, "detail": item.detail}
-            return [AuditEvent("worker_refused", "engine", item.worker_id, "", details)]
+            refused = {"address": item.address, "code": item.code.value, "detail": item.detail}
+            return [AuditEvent("worker_refused", "engine", item.worker_id, "", refused | _count(item))]
+        case MachineRefused():
+            who = {"token_id": item.token_id, "name": item.name, "address": item.address, "reason": item.detail}
+            return [AuditEvent("enrol_refused", "engine", details=who | _count(item))]

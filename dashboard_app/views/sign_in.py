@@ -16,6 +16,7 @@ from django.shortcuts import render
 from accounts_app import lockout
 
 MINUTE_S = 60
+HOUR_MINUTES = 60
 
 
 class SignInForm(AuthenticationForm):
@@ -32,9 +33,7 @@ class SignInForm(AuthenticationForm):
         locked_s = lockout.seconds_locked(name, lockout.address_of(self.request), datetime.now(UTC))
         if not locked_s:
             return super().get_invalid_login_error()
-        minutes = math.ceil(locked_s / MINUTE_S)
-        when = "a minute" if minutes == 1 else f"{minutes} minutes"
-        return ValidationError(f"Too many failed sign-ins. Try again in {when}.", code="locked")
+        return ValidationError(f"Too many failed sign-ins. Try again in {_words(locked_s)}.", code="locked")
 
 
 class SignIn(LoginView):
@@ -52,3 +51,10 @@ class SignIn(LoginView):
             return render(
                 request, "503.html", {"detail": "nobody can be signed in, since nothing can be stored"}, status=503
             )
+
+
+def _words(wait_s: int) -> str:
+    minutes = math.ceil(wait_s / MINUTE_S)
+    if minutes == 1:
+        return "a minute"
+    return f"{minutes} minutes" if minutes <= HOUR_MINUTES else f"{math.ceil(minutes / HOUR_MINUTES)} hours"

@@ -16,12 +16,15 @@ import asyncio
 import hmac
 import logging
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from dispatcher.ports import EnrolmentAnswer, Store, WhitelistEntry, WorkerRefused
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from dispatcher.ports import EnrolmentAnswer, MachineRefused, Store, WhitelistEntry, WorkerRefused
+from dispatcher.shell.credentials import Credentials
 from dispatcher.shell.link import WorkerLink
+from dispatcher.shell.refusals import Refusals
 from dispatcher.shell.writer import StoreWriter
 from octaskly_wire import auth, identity
 from octaskly_wire.errors import BadProof, UnexpectedMessage, WireError
@@ -48,8 +51,7 @@ class ClusterFacts:
     """What the dispatcher proves itself with."""
 
     cluster_id: str
-    ca_certificate: bytes
-    leaf_certificate: Callable[[], bytes]
+    credentials: Credentials
     heartbeat_interval_s: float
     lease_s: float
 
@@ -68,6 +70,7 @@ class Admitted:
     hello: Hello
     registration: Register
     whitelisted: WhitelistEntry
+    certificate: bytes
 
 
 class Turned(Exception):
@@ -81,13 +84,18 @@ class Gatekeeper:
         self._facts = facts
         self._store = store
         self._writer = writer
+        self.refusals = Refusals(writer)
 
     async def admit(self, link: WorkerLink, tls_certificate: bytes | None) -> Admitted | Proven:
         """Return the admitted worker, or raise Turned or WireError when there is none."""
         async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
             first = await link.receive()
             if isinstance(first, FetchCa):
-                link.send(CaBundle(cluster_id=self._facts.cluster_id, certificate=self._facts.ca_certificate))
+                link.send(
+                    CaBundle(
+                        cluster_id=self._facts.cluster_id, certificate=self._facts.credentials.known_ca_certificate
+                    )
+                )
                 raise Turned("asked for the CA certificate")
             if not self._writer.is_healthy:
                 # What is asked of the store now would pile up behind the commit that fails.
@@ -126,6 +134,8 @@ class Gatekeeper:
                     "detail": answer.detail,
                 },
             )
+            refusal = MachineRefused(request.name, request.token_id[:8], link.address, answer.detail)
+            await self.refusals.note(refusal)
             link.send(Refused(code=answer.refusal, detail=answer.detail, is_final=True))
             raise Turned(answer.detail)
         logger.info(
@@ -182,7 +192,7 @@ class Gatekeeper:
             registration = await link.receive()
             if not isinstance(registration, Register):
                 raise UnexpectedMessage(type(registration).__name__)
-            return Admitted(hello, registration, entry)
+            return Admitted(hello, registration, entry, answer.certificate)
         raise Turned("refused")
 
     def _check_proof(
@@ -198,21 +208,31 @@ class Gatekeeper:
             tls_certificate and hmac.compare_digest(tls_certificate, answer.certificate)
         ):
             raise BadProof("the TLS certificate is not the one in AUTH")
+        credentials = self._facts.credentials
+        issuer = identity.issuer_among(answer.certificate, credentials.ca_certificates)
         public_key = identity.check_worker_certificate(
-            answer.certificate, self._facts.ca_certificate, self._facts.cluster_id, hello.worker_id, datetime.now(UTC)
+            answer.certificate, issuer, self._facts.cluster_id, hello.worker_id, datetime.now(UTC)
         )
-        signed = auth.transcript(
-            self._facts.cluster_id,
-            link.transport,
-            self._facts.leaf_certificate(),
-            nonce,
-            hello.nonce,
-            hello.worker_id,
-            hello.boot_id,
-        )
-        auth.verify(public_key, signed, answer.signature)
+        self._check_signature(public_key, link, hello, answer, nonce)
         if entry and entry.public_key_sha256 != identity.public_key_sha256(public_key):
             raise BadProof("the key is not the one on the whitelist")
+
+    def _check_signature(
+        self, public_key: Ed25519PublicKey, link: WorkerLink, hello: Hello, answer: Auth, nonce: bytes
+    ) -> None:
+        # A connection may have begun under a leaf before the present one: another of ours will do, a stranger's never.
+        leaves = self._facts.credentials.shown_leaves
+        for leaf in leaves:
+            signed = auth.transcript(
+                self._facts.cluster_id, link.transport, leaf, nonce, hello.nonce, hello.worker_id, hello.boot_id
+            )
+            try:
+                auth.verify(public_key, signed, answer.signature)
+            except BadProof:
+                if leaf is leaves[-1]:
+                    raise
+            else:
+                return
 
     async def _refuse(self, link: WorkerLink, worker_id: str, code: RefusalCode, detail: str) -> None:
         logger.warning(
@@ -230,7 +250,7 @@ class Gatekeeper:
             },
         )
         # An unproven peer chose this id: it goes into the audit as a claim, cut to the column's size.
-        await self._writer.submit([WorkerRefused(worker_id[:36], link.address, code, detail)])
+        await self.refusals.note(WorkerRefused(worker_id[:36], link.address, code, detail))
         link.send(Refused(code=code, detail=detail, is_final=True))
         raise Turned(detail)
 

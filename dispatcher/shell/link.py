@@ -42,8 +42,6 @@ class WorkerLink:
         self.link_id = next(_link_ids)
         self.worker_id = ""
         self.transport = transport
-        peer = writer.get_extra_info("peername") or ("?",)
-        self.address = str(peer[0])
         self.session = DispatcherSession()
         self._reader = reader
         self._direct: DirectReader | None = None
@@ -53,6 +51,12 @@ class WorkerLink:
         self._has_outgoing = asyncio.Event()
         self._is_closing = False
         self._outputs: dict[tuple[str, str], bytearray] = {}
+
+    @property
+    def address(self) -> str:
+        """Return where the worker is; over QUIC it may move."""
+        peer = self._writer.get_extra_info("peername") or ("?",)
+        return str(peer[0])
 
     # --- receiving ---------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from dispatcher.ports import (
     Store,
     StoreRecord,
     WhitelistEntry,
+    Wishes,
     WorkerConnected,
     WorkerDisconnected,
     WorkerDrainStarted,
@@ -41,18 +42,24 @@ from dispatcher.shell.handshake import Admitted
 from dispatcher.shell.link import WorkerLink
 from dispatcher.shell.output_reader import OutputReader
 from dispatcher.shell.transfer_roster import TransferRoster
+from dispatcher.shell.trust_desk import TrustDesk
+from dispatcher.shell.wishes_watch import WishesWatch
+from dispatcher.shell.witnesses import Witnesses
 from dispatcher.shell.writer import StoreWriter
 from octaskly_wire.errors import LinkLost
 from octaskly_wire.messages import (
     AttemptFinished,
     AttemptRejected,
     AttemptStarted,
+    AuditCheckpoint,
     DrainStarted,
     FromWorker,
     Heartbeat,
     HeartbeatAck,
     OutputPiece,
     Refused,
+    RenewCertificate,
+    TrustConfirmed,
     Vitals,
     WorkPaused,
     WorkResumed,
@@ -61,8 +68,6 @@ from octaskly_wire.vocabulary import Admission, OutputStream, RefusalCode
 
 logger = logging.getLogger(__name__)
 
-WISHES_POLL_S: Final = 1.0
-"""How soon a wish written by another process (an approval, a cancel) is noticed; in this one it is at once."""
 SEEN_FLUSH_S: Final = 5.0
 MAX_WAITING_STEPS: Final = 2000
 """Steps waiting for their commit; beyond it links are not read, so that workers feel the pressure."""
@@ -84,7 +89,7 @@ class _Step:
 class DispatcherService:
     """Runs the engine on the current event loop; knows nothing of sockets' making or of Django."""
 
-    def __init__(self, config: EngineConfig, store: Store, writer: StoreWriter) -> None:
+    def __init__(self, config: EngineConfig, store: Store, writer: StoreWriter, trust: TrustDesk) -> None:
         self._config = config
         self._store = store
         self._writer = writer
@@ -96,7 +101,9 @@ class DispatcherService:
         self._has_steps = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
-        self._wishes_wanted = asyncio.Event()
+        self._watch = WishesWatch(store, writer, self._on_wishes)
+        self._trust = trust
+        self._witnesses = Witnesses(store, writer)
         self._fetches: set[asyncio.Task[None]] = set()
         self._vitals: dict[str, Vitals] = {}
         self._failure: BaseException | None = None
@@ -116,7 +123,8 @@ class DispatcherService:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._carry_out())
             group.create_task(self._tick())
-            group.create_task(self._watch_wishes())
+            group.create_task(self._watch.run())
+            group.create_task(self._trust.run())
             group.create_task(self._flush_seen())
 
     def drain(self) -> None:
@@ -150,21 +158,18 @@ class DispatcherService:
 
     def on_worker_changed(self) -> None:
         """Read the whitelist again at once; call on the loop."""
-        self._wishes_wanted.set()
+        self._watch.look_now()
 
-    async def _watch_wishes(self) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(WISHES_POLL_S):
-                    await self._wishes_wanted.wait()
-            except TimeoutError:
-                pass
-            self._wishes_wanted.clear()
-            wishes = await self._writer.call(self._store.wishes)
-            for task_id in wishes.cancelled_task_ids:
-                self.on_cancel_requested(task_id)
-            for entry in wishes.whitelist:
-                self._on_whitelist_entry(entry)
+    def publish_checkpoint(self, checkpoint: AuditCheckpoint) -> None:
+        """Give a checkpoint of the audit trail to all workers to keep; call on the loop."""
+        self._witnesses.publish(checkpoint, self._links.values())
+
+    async def _on_wishes(self, wishes: Wishes) -> None:
+        for task_id in wishes.cancelled_task_ids:
+            self.on_cancel_requested(task_id)
+        for entry in wishes.whitelist:
+            self._on_whitelist_entry(entry)
+        await self._trust.take(wishes.ca_certificates)
 
     def _on_whitelist_entry(self, entry: WhitelistEntry) -> None:
         self._perform(
@@ -194,6 +199,7 @@ class DispatcherService:
                     link.transport,
                     admitted.hello.software_version,
                     registration,
+                    self._trust.issuer_digest(admitted.certificate),
                 )
             ]
         )
@@ -223,7 +229,9 @@ class DispatcherService:
         extra = {"event": "worker_connected", **ids}
         logger.info("Worker %s (%s) connected from %s", registration.name, worker_id, link.address, extra=extra)
         self._perform(self._reactor.on_worker_joined(joined, self._loop.time()))
-        self._wishes_wanted.set()  # The whitelist may have changed between AUTH and this moment.
+        self._trust.enter(link, admitted.certificate, admitted.whitelisted.trusted_ca_digests)
+        self._witnesses.on_connected(link, registration.witnessed)
+        self._watch.look_now()  # The whitelist may have changed between AUTH and this moment.
         detail = "the link ended"
         try:
             async for message in link.messages():
@@ -235,6 +243,7 @@ class DispatcherService:
             detail = str(error)
             raise
         finally:
+            self._trust.leave(link)
             if self._links.get(worker_id) is link:
                 del self._links[worker_id]
                 self.transfers.close_of(worker_id)
@@ -273,6 +282,8 @@ class DispatcherService:
             case DrainStarted():
                 self._submit([WorkerDrainStarted(worker_id)])
                 self._perform(self._reactor.on_drain_started(worker_id))
+            case RenewCertificate() | TrustConfirmed():
+                self._trust.on_message(link, message)
             case WorkPaused():
                 self._pause(worker_id, message.detail)
             case WorkResumed():
@@ -355,7 +366,7 @@ class DispatcherService:
             elif isinstance(effect, SuspendWorker):
                 extra = {"event": "worker_suspended", "worker_id": effect.worker_id, "detail": effect.reason}
                 logger.warning("Suspended worker %s: %s", effect.worker_id, effect.reason, extra=extra)
-                self._wishes_wanted.set()  # The whitelist is what the engine acts on.
+                self._watch.look_now()  # The whitelist is what the engine acts on.
 
     async def _fetch(self, wanted: FetchReady | FetchFitting) -> None:
         store, limit = self._store, wanted.limit

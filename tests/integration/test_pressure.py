@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import UTC, datetime
 
 import pytest
 
-from dispatcher.core.config import EngineConfig
 from dispatcher.core.effects import AttemptKey, RecordOutcome
 from dispatcher.shell import link as link_module
 from dispatcher.shell.link import WorkerLink
-from dispatcher.shell.service import MAX_WAITING_BYTES, DispatcherService
+from dispatcher.shell.service import MAX_WAITING_BYTES
 from dispatcher.shell.writer import StoreWriter
+from octaskly_wire import identity
 from octaskly_wire.codec import Codec, encode
 from octaskly_wire.errors import MalformedMessage
 from octaskly_wire.framing import encode_frame
@@ -26,6 +27,7 @@ from octaskly_wire.messages import (
 )
 from octaskly_wire.vocabulary import SandboxLevel
 from tests.support.messages import FROM_WORKER
+from tests.support.trust import credentials_of, service_with
 
 MEGABYTE = 1 << 20
 REGISTER = next(message for message in FROM_WORKER if isinstance(message, Register))
@@ -123,7 +125,7 @@ def test_outcomes_that_wait_for_their_commit_are_bounded_by_their_bytes():
         loop = asyncio.get_running_loop()
         writer = StoreWriter(store, loop)
         writer.start()
-        service = DispatcherService(EngineConfig(), store, writer)
+        service = service_with(credentials_of(*identity.make_ca("c1", datetime.now(UTC)), "c1"), store, writer)
         carrying = asyncio.create_task(service._carry_out())
         output = b"x" * MEGABYTE
         for number in range(MAX_WAITING_BYTES // MEGABYTE):

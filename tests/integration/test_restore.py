@@ -166,6 +166,7 @@ def test_a_program_that_waited_for_the_lock_cannot_use_the_old_file(
 def test_restore_refuses_what_would_not_open_here(tmp_path: Path, database: Path) -> None:
     """Another cluster's key, a newer version, somebody else's database, damage, no file: nothing is touched."""
     other_key = make_database(tmp_path / "other-key.db", key=bytes(32))
+    old_other_key = make_database(tmp_path / "old-other-key.db", key=bytes(32), is_old=True)
     newer = make_database(tmp_path / "newer.db")
     foreign, damaged, letter = (tmp_path / name for name in ("foreign.db", "damaged.db", "letter.db"))
     with closing(sqlite3.connect(newer, isolation_level=None)) as writer:
@@ -175,8 +176,9 @@ def test_restore_refuses_what_would_not_open_here(tmp_path: Path, database: Path
     damage(make_database(damaged, tasks=5000))
     letter.write_text("Dear all, this is no database. " * 100)
     kept = {path: path.read_bytes() for path in (other_key, newer, foreign, damaged, letter, database)}
-    with pytest.raises(restore.WrongKey):
-        put_back(other_key, database)
+    for sealed_elsewhere in (other_key, old_other_key):
+        with pytest.raises(restore.WrongKey):
+            put_back(sealed_elsewhere, database)
     for path, word in [
         (newer, "0099_tomorrow"),
         (foreign, "no Octaskly database"),

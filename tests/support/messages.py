@@ -79,7 +79,7 @@ FROM_WORKER: list[m.FromWorker] = [
         witnessed=_CHECKPOINT,
     ),
     m.RenewCertificate(certificate_request=b"\x30\x82"),
-    m.TrustConfirmed(ca_digests=[_DIGEST]),
+    m.TrustConfirmed(ca_digests=[_DIGEST], certificate_sha256=_DIGEST),
     m.Heartbeat(sequence=7, vitals=_VITALS, attempt_ids=["t1.2"]),
     m.AttemptStarted(attempt_id="t1.2"),
     m.OutputChunk(attempt_id="t1.2", stream="stdout", offset=0, data=b"\x00\xff"),

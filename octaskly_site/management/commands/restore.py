@@ -22,7 +22,7 @@ class Command(CopyCommand):
 
     def act(self, path: Path, database: Path, *, is_forced: bool) -> None:
         """Restore and tell what stands where."""
-        opening = Opening(settings.OCTASKLY_CA_WRAPPING_KEY, known_migrations())
+        opening = Opening(settings.OCTASKLY_CA_WRAPPING_KEY, known_migrations(), settings.OCTASKLY_AUDIT_SEALING_KEY)
         try:
             done = restore(path, database, opening, replaces=is_forced, now=datetime.now(UTC))
         except WrongKey as error:
