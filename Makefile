@@ -2,7 +2,8 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help run test slow matrix quic fuzz browser lint simulate simulate-growth chaos format dist bench-transfer bench-pages \
+.PHONY: help run test slow matrix quic fuzz browser lint simulate simulate-growth chaos format dist bench-transfer bench-transports \
+	bench-pages \
 	screenshots requirements audit-dependencies clean
 
 help:
@@ -20,6 +21,7 @@ help:
 	@echo "make format         let ruff rewrite the code"
 	@echo "make dist           build the wheel into dist/"
 	@echo "make bench-transfer how fast files travel, beside cat, plain TLS and scp (ARGS='--mib 256')"
+	@echo "make bench-transports  what TCP and QUIC cost and give on a cable that loses packets (as root)"
 	@echo "make bench-pages    how fast pages, lists and live events are with 100 workers and 100,000 tasks"
 	@echo "make screenshots    draw docs/images again, from a real cluster"
 	@echo "make requirements   pin the *.in files again, with the hash of every file"
@@ -80,6 +82,10 @@ dist:
 bench-transfer:
 	@$(PYTHON) scripts/bootstrap.py --dev
 	@.venv/bin/python -m benchmarks.transfer $(ARGS)
+
+bench-transports:
+	@$(PYTHON) scripts/bootstrap.py --dev
+	@.venv/bin/python -m benchmarks.transports $(ARGS)
 
 bench-pages:
 	@$(PYTHON) scripts/bootstrap.py --dev

@@ -1,10 +1,13 @@
 """Writes the golden frames of this protocol version anew. A changed frame means a new protocol version.
 
 Usage: python scripts/bless.py
+       python scripts/bless.py access     the table of who may call what, instead; read what has changed in it
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +21,20 @@ from tests.support.messages import SAMPLES  # noqa: E402
 
 
 def main() -> None:
+    """Write what is asked for."""
+    if sys.argv[1:] == ["access"]:
+        sys.exit(_ask_everything())
+    _write_frames()
+
+
+def _ask_everything() -> int:
+    """Let the test of the table record what it finds; return its exit code."""
+    test = ROOT / "tests" / "integration" / "test_access_matrix.py"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "slow or not slow", str(test)]
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, "BLESS_ACCESS_MATRIX": "1"}, check=False).returncode
+
+
+def _write_frames() -> None:
     """Write one file for each message and codec."""
     folder = ROOT / "tests" / "golden" / f"v{PROTOCOL_VERSION}"
     folder.mkdir(parents=True, exist_ok=True)
