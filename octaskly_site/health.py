@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from drf_spectacular.utils import extend_schema, inline_serializer
@@ -14,6 +14,15 @@ from rest_framework.views import APIView
 from accounts_app.permissions import Public
 from octaskly_site import status
 
+HEALTH: Final = inline_serializer(
+    "Health",
+    {
+        "status": serializers.ChoiceField(["ok", "unavailable"]),
+        "version": serializers.CharField(),
+        "uptime_seconds": serializers.IntegerField(),
+    },
+)
+
 
 class HealthView(APIView):
     """Health of the dispatcher."""
@@ -21,16 +30,7 @@ class HealthView(APIView):
     permission_classes = (Public,)
     authentication_classes = ()
 
-    @extend_schema(
-        responses=inline_serializer(
-            "Health",
-            {
-                "status": serializers.ChoiceField(["ok", "unavailable"]),
-                "version": serializers.CharField(),
-                "uptime_seconds": serializers.IntegerField(),
-            },
-        )
-    )
+    @extend_schema(responses=dict.fromkeys((200, 503), HEALTH))
     def get(self, request: Any) -> Response:
         """Return 200, or 503 when the dispatcher cannot accept work."""
         is_accepting = status.is_accepting()

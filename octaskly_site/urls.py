@@ -36,7 +36,10 @@ urlpatterns = [
     re_path(r"^api/v1/schema/?$", SpectacularAPIView.as_view(permission_classes=[AnyoneSignedIn]), name="schema"),
     re_path(
         r"^api/v1/docs/?$",
-        SpectacularSwaggerSplitView.as_view(permission_classes=[AnyoneSignedIn], url_name="schema"),
+        # OPTIONS has no page to be shown on.
+        SpectacularSwaggerSplitView.as_view(
+            permission_classes=[AnyoneSignedIn], url_name="schema", http_method_names=["get", "head"]
+        ),
         name="docs",
     ),
     path("api/v1/session/", include((session_urls, "rest_framework"))),

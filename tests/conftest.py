@@ -15,6 +15,7 @@ import pytest
 
 from octaskly_wire.cipher_pin import pin_cipher_suite
 from tests.support import open_folder as open_folders
+from tests.support.transports import transport  # noqa: F401 - a fixture
 
 pin_cipher_suite()
 

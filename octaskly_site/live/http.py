@@ -7,13 +7,13 @@ import json
 import re
 from contextlib import aclosing
 from typing import Any, Final
-from urllib.parse import parse_qs
 
 from accounts_app.rest.problems import PROBLEM_TYPE, problem_document
 from octaskly_site.live.disconnect import while_connected
 from octaskly_site.live.door import Door, send_response
 from octaskly_site.live.frames import FramedBytes, PlainText
 from octaskly_site.live.readers import Readers, Stopping, TooMany
+from octaskly_site.query import value_of
 from octaskly_wire.vocabulary import OutputStream
 from tasks_app.api.live import FollowRequest, WaitRequest, ended_among
 from tasks_app.feed import feed
@@ -38,8 +38,7 @@ def is_live(scope: dict[str, Any]) -> bool:
 
 
 def _wants_to_follow(scope: dict[str, Any]) -> bool:
-    query = parse_qs(scope.get("query_string", b"").decode("latin1"), max_num_fields=100)
-    return query.get("follow", ["0"])[-1].lower() in {"1", "true"}
+    return value_of(scope.get("query_string", b""), "follow").lower() in {"1", "true"}
 
 
 class LiveHttp:

@@ -6,13 +6,13 @@ import json
 import re
 from contextlib import aclosing
 from typing import Any, Final
-from urllib.parse import parse_qs
 
 from octaskly_site.live.disconnect import while_connected
 from octaskly_site.live.door import Door
 from octaskly_site.live.frames import JsonFrames
 from octaskly_site.live.handshake import RESTARTING, is_of_this_site, refuse, subprotocol_of, twin_of
 from octaskly_site.live.readers import Readers, Stopping, TooMany
+from octaskly_site.query import value_of
 from tasks_app.api.live import FollowRequest
 from tasks_app.live.follow import Follower, LiveSource
 
@@ -36,8 +36,8 @@ class LiveWebSocket:
             await send({"type": "websocket.close"})  # Before it is accepted: the handshake is refused.
             return
         await send({"type": "websocket.accept", "subprotocol": subprotocol_of(scope["subprotocols"])})
-        encodings = parse_qs(scope["query_string"].decode("latin1"), max_num_fields=100).get("encoding", ["text"])
-        if encodings[-1] not in {"text", "base64"}:
+        encoding = value_of(scope["query_string"], "encoding", "text")
+        if encoding not in {"text", "base64"}:
             await refuse(send, 400, "encoding: must be text or base64")
             return
         response = await self._door.ask(twin_of(scope, f"/api/v1/tasks/{match[1]}/stdout", headers))
@@ -46,7 +46,7 @@ class LiveWebSocket:
             await refuse(send, response.status_code, json.loads(response.content).get("detail", ""))
             return
         follower = Follower(source, begin.task_id, ["stdout", "stderr"])
-        frames = JsonFrames(is_base64=encodings[-1] == "base64")
+        frames = JsonFrames(is_base64=encoding == "base64")
         try:
             await while_connected(receive, self._follow(begin.task_id, follower, frames, send))
         except TooMany as error:

@@ -12,6 +12,7 @@ from django.conf import settings
 from octaskly_site.options import DispatcherOptions
 from octaskly_site.web.certificate import ServerCertificate, is_loopback, make_own, names_of_machine
 from octaskly_site.web.limits import SLACK_BYTES, WebLimits
+from tasks_app.submission import MAX_BODY_BYTES
 from workers_app.services import ClusterIdentity
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ def prepare_front(options: DispatcherOptions, cluster: ClusterIdentity, now: dat
             )
     limits = WebLimits(
         max_file_bytes=settings.OCTASKLY_MAX_FILE_MB * MEGABYTE,
+        max_tasks_bytes=MAX_BODY_BYTES + SLACK_BYTES,
         max_other_bytes=settings.DATA_UPLOAD_MAX_MEMORY_SIZE + SLACK_BYTES,
         scratch_folder=_scratch_folder(options.db_path.parent / SCRATCH_FOLDER),
     )

@@ -27,9 +27,17 @@ def behind_tls(factory: Any, own: ServerCertificate) -> TLSMemoryBIOFactory:
     )
     # The process is pinned to TLS 1.3 for the links of workers; some browsers and curls of today have no more than this.
     options.getContext().set_min_proto_version(SSL.TLS1_2_VERSION)
-    wrapper = TLSMemoryBIOFactory(cast("Any", options), False, factory)
+    wrapper = _TlsFactory(cast("Any", options), False, factory)
     wrapper.protocol = _TlsConnection
     return wrapper
+
+
+class _TlsFactory(TLSMemoryBIOFactory):
+    """Makes no connection where the other factory makes none; Twisted's own would wrap that nothing, and keep it open."""
+
+    def buildProtocol(self, addr: Any) -> Any:  # noqa: N802 - Twisted's name
+        within = cast("Any", self.wrappedFactory).buildProtocol(addr)
+        return None if within is None else self.protocol(self, within)
 
 
 class _TlsConnection(BufferingTLSTransport):

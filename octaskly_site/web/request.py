@@ -8,12 +8,12 @@ import tempfile
 from http import HTTPStatus
 from io import BytesIO
 from typing import IO, Any, cast
-from urllib.parse import parse_qs
 
-from daphne.http_protocol import HTTPFactory, WebRequest
+from daphne.http_protocol import WebRequest
 from twisted.internet import reactor
 
-from octaskly_site.web.limits import MAX_MEMORY_BODY_BYTES, is_file_upload
+from octaskly_site.query import value_of
+from octaskly_site.web.limits import LEAST_BODY_BYTES, MAX_MEMORY_BODY_BYTES, is_file_upload
 from octaskly_site.web.room import Room
 
 logger = logging.getLogger(__name__)
@@ -24,6 +24,14 @@ LINGER_S = 5.0
 WAIT_PATHS = frozenset({b"/api/v1/tasks/wait", b"/api/v1/tasks/wait/"})
 
 
+RETRY_AFTER_S = 10
+
+
+def _problem(status: HTTPStatus, detail: str) -> bytes:
+    document = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail, "errors": []}
+    return json.dumps(document).encode()
+
+
 class Request(WebRequest):
     """One request. Daphne's server is ours, so that it has `limits`."""
 
@@ -32,7 +40,9 @@ class Request(WebRequest):
         self._is_refused = False
         self._received = 0
         self._closing: Any = None
-        super().__init__(*args, **kwargs)
+        self._pace: Any = None
+        # Twisted would look for the fields of forms, in all of the body at once, on the loop that everything is on.
+        super().__init__(*args, **kwargs, parsePOSTFormSubmission=False)
         self.room = Room(self.server.limits.stalled_s)
 
     # --- the body ----------------------------------------------------------------------------------
@@ -41,10 +51,12 @@ class Request(WebRequest):
         """Refuse a body that is announced too large; else make room for it, on disk when it is not small."""
         self.content: Any
         self._cap = self.server.limits.cap_of(self.channel._command, self.channel._path)  # noqa: SLF001 - no other way yet
-        if length is not None and length > self._cap:
+        if objection := self._objection_to(length):
             self.content = BytesIO()
-            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {self._cap} bytes")
+            self._refuse(*objection)
             return
+        if length != 0:
+            self._watch_pace()
         is_small = length is not None and length <= MAX_MEMORY_BODY_BYTES
         try:
             folder = self.server.limits.scratch_folder
@@ -69,33 +81,78 @@ class Request(WebRequest):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:  # noqa: N802 - Twisted's name
         """Begin with the request, unless it is refused already."""
+        self._stop_watching_pace()
         if self._is_refused:
             self.channel.loseConnection()
         else:
             super().requestReceived(command, path, version)
 
     def take_body(self) -> IO[bytes] | None:
-        """Return the open file with the body when it is a large one of the file route; its taker closes it."""
-        if self._received <= MAX_MEMORY_BODY_BYTES or not is_file_upload(self.method, self.uri):
+        """Return the open file with the body when that is a large one; its taker closes it."""
+        if self._received <= MAX_MEMORY_BODY_BYTES:
             return None
-        # Storing it may take longer than an ordinary request.
-        self.is_live = True
+        # Storing a file may take longer than an ordinary request.
+        self.is_live = self.is_live or self.is_file_upload
         body, self.content = self.content, BytesIO()
         return cast("IO[bytes]", body)
 
+    @property
+    def is_file_upload(self) -> bool:
+        """Return whether the request stores a file."""
+        return is_file_upload(self.method, self.uri)
+
+    def _objection_to(self, length: int | None) -> tuple[HTTPStatus, str] | None:
+        """Return why a body of this length is not read."""
+        codings = self.requestHeaders.getRawHeaders(b"Transfer-Encoding", [])
+        # HTTP/1.0 has none. A proxy in front could see another end of such a body than Twisted.
+        if len(codings) > 1 or (codings and self.channel._version != b"HTTP/1.1"):  # noqa: SLF001 - no other way
+            return HTTPStatus.BAD_REQUEST, "the end of the body is told in more ways than one"
+        if length is not None and length > self._cap:
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {self._cap} bytes"
+        is_coded = self.requestHeaders.getRawHeaders(b"Content-Encoding", [b"identity"]) != [b"identity"]
+        if is_coded and length != 0 and not is_file_upload(self.channel._command, self.channel._path):  # noqa: SLF001
+            return HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Content-Encoding: send the body as it is"
+        return None
+
+    def _watch_pace(self) -> None:
+        """Look again in a while whether enough of the body has come."""
+        limits = self.server.limits
+        is_file = is_file_upload(self.channel._command, self.channel._path)  # noqa: SLF001 - it has no method yet
+        time_s = limits.time_to_upload_s if is_file else limits.time_to_ask_s
+        self._pace = cast("Any", reactor).callLater(time_s, self._check_pace, self._received, time_s)
+
+    def _check_pace(self, received_before: int, time_s: float) -> None:
+        if self._received - received_before >= LEAST_BODY_BYTES:
+            self._watch_pace()
+        else:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"the body came too slowly: hardly anything in {time_s:g} s")
+
+    def _stop_watching_pace(self) -> None:
+        if self._pace is not None and self._pace.active():
+            self._pace.cancel()
+
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
         self._is_refused = True
+        self._stop_watching_pace()
         self.content.close()
         self.content = BytesIO()
         self.requestHeaders.removeHeader(b"Expect")
-        document = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail, "errors": []}
-        body = json.dumps(document).encode()
+        body = _problem(status, detail)
         head = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/problem+json\r\n"
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
         self.channel.transport.write(head.encode() + body)
         self._closing = cast("Any", reactor).callLater(LINGER_S, self.channel.loseConnection)
+
+    def basic_error(self, status: int, status_text: bytes, body: str) -> None:
+        """Answer what is no request at all, and what the application did not answer in time."""
+        document = _problem(HTTPStatus(status), body)
+        headers = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(document))]
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
+        self.handle_reply({"type": "http.response.start", "status": status, "headers": headers})
+        self.handle_reply({"type": "http.response.body", "body": document})
 
     # --- the response ------------------------------------------------------------------------------
 
@@ -120,6 +177,7 @@ class Request(WebRequest):
 
     def connectionLost(self, reason: Any) -> None:  # noqa: N802 - Twisted's name
         """Hear that the client is gone."""
+        self._stop_watching_pace()
         if self._closing is not None and self._closing.active():
             self._closing.cancel()
         self.room.stopProducing()
@@ -129,21 +187,13 @@ class Request(WebRequest):
 
     def process(self) -> Any:
         """Begin with the request once all of it is there."""
+        # Daphne takes this header for a proxy's word, whoever sends it.
+        self.requestHeaders.removeHeader(b"Daphne-Root-Path")
         path, _, query = self.uri.partition(b"?")
-        self.is_live = path in WAIT_PATHS or parse_qs(query).get(b"follow", [b""])[-1].lower() in {b"1", b"true"}
+        self.is_live = path in WAIT_PATHS or value_of(query, "follow").lower() in {"1", "true"}
         return super().process()
 
     def check_timeouts(self) -> None:
         """Answer 503 when the application takes too long to begin; what is under way or live takes its time."""
         if not self._response_started and not self.is_live:
             super().check_timeouts()
-
-
-class RequestFactory(HTTPFactory):
-    """Makes connections whose requests are ours."""
-
-    def buildProtocol(self, addr: Any) -> Any:  # noqa: N802 - Twisted's name
-        """Return a connection."""
-        protocol = super().buildProtocol(addr)
-        protocol.requestFactory = Request
-        return protocol

@@ -5,12 +5,15 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from octaskly_wire.join_token import JoinToken
 from tests.support.cluster import Cluster
 from tests.support.programs import ROOT, clean_environment, free_port, manage
+from worker_node.shell.keyfile import StateFolder
 
 
 def dispatch(folder: Path, *flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -86,6 +89,30 @@ def test_a_wrong_secret_key_is_one_line_and_exit_1(cluster: Cluster) -> None:
     assert done.returncode == 1
     assert "secret key" in one_line(done)
     cluster.start_dispatcher()
+
+
+def test_a_secret_key_file_that_others_can_read_is_one_line_and_exit_1(tmp_path: Path) -> None:
+    """It names the file and what to run, and makes no database."""
+    (tmp_path / "data").mkdir(mode=0o700)
+    path = tmp_path / "data" / "secret.key"
+    path.write_text("a secret that others have seen")
+    path.chmod(0o644)
+    done = dispatch(tmp_path)
+    assert done.returncode == 1
+    assert f"chmod 600 {path}" in one_line(done)
+    assert not (tmp_path / "data" / "octaskly.db").exists()
+
+
+@pytest.mark.parametrize("name", ["key.pem", "."])
+def test_a_worker_key_that_others_can_read_is_one_line_and_exit_1(tmp_path: Path, name: str) -> None:
+    """The file, or the folder with it: a worker whose key may be in other hands does not call itself by it."""
+    with closing(StateFolder(tmp_path / "state")) as folder:
+        folder.load_or_make_key()
+    (tmp_path / "state" / name).chmod(0o755)
+    token = JoinToken.new(bytes(32), bytes).text
+    done = work(tmp_path, "--dispatcher-addr", f"127.0.0.1:{free_port()}", "--join-token", token)
+    assert done.returncode == 1, done.stderr
+    assert f"chmod {'600' if name == 'key.pem' else '700'} {tmp_path / 'state'}" in one_line(done)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ def test_every_variable_is_documented() -> None:
     for_commands = {"OCTASKLY_TASK_ID", "OCTASKLY_ATTEMPT"}
     django_settings = {
         "OCTASKLY_AUDIT_KEY",
+        "OCTASKLY_AUDIT_SEALING_KEY",
         "OCTASKLY_CA_WRAPPING_KEY",
         "OCTASKLY_VERSION",
     }

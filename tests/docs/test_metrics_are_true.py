@@ -16,7 +16,7 @@ PAGE = (ROOT / "docs/metrics.md").read_text()
 NAME = re.compile(r"\boctaskly_[a-z0-9_]+\b")
 SUPERVISORS_WORDS = {"started", "refused", "ended", "gone"}
 """What a supervisor and its worker tell each other: no log."""
-PROGRAMS = ("dispatcher", "metrics_app", "octaskly_site", "tasks_app", "worker_node")
+PROGRAMS = ("audit_app", "dispatcher", "metrics_app", "octaskly_site", "tasks_app", "worker_node")
 
 
 @pytest.fixture

@@ -6,15 +6,28 @@ import pytest
 from django.contrib.auth.models import Group
 from rest_framework.test import APIClient
 
-from accounts_app import tokens
+from accounts_app import limits, tokens
 from accounts_app.roles import Role
 from tasks_app.worker_views import recent_prospects
+from tests.support.quick_passwords import QUICK_HASHERS
 
 
 @pytest.fixture(autouse=True)
 def _look_at_the_workers_anew():
     """Forget the workers of the test before."""
     recent_prospects.forget()
+
+
+@pytest.fixture(autouse=True)
+def _quick_passwords(settings):
+    """Make users and sign them in without a second's work for each."""
+    settings.PASSWORD_HASHERS = QUICK_HASHERS
+
+
+@pytest.fixture(autouse=True)
+def _count_anew():
+    """Forget what the test before has taken of its budgets."""
+    limits.forget()
 
 
 @pytest.fixture

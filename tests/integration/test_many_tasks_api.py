@@ -8,7 +8,7 @@ import pytest
 
 from accounts_app.roles import Role
 from audit_app.models import AuditEntry
-from audit_app.trail import verify
+from audit_app.verifying import verify
 from tasks_app import signals
 from tasks_app.models import Task
 

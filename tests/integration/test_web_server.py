@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -202,6 +203,11 @@ def test_a_body_in_chunks_is_stopped_at_the_cap(server: Served) -> None:
     assert answer.startswith(b"HTTP/1.1 413")
 
 
+def test_a_query_may_have_letters_of_any_script(server: Served) -> None:
+    """It arrives as it was sent, percent signs and all; the connection is not dropped."""
+    assert server.told("GET /api/v1/tasks?name=%C3%BC%FF&follow=1&%F0%9F%90%99=2")["scheme"]
+
+
 def test_plain_http_is_told_to_use_https() -> None:
     """Who forgets the s gets a sentence instead of a broken connection."""
     with served(https=True) as server:
@@ -216,7 +222,9 @@ def test_time_outs_are_for_requests_that_nobody_answers() -> None:
     with served(time_to_answer_s=1) as server, server.connect() as live, server.connect() as late:
         live.sendall(b"GET /never?follow=1 HTTP/1.1\r\nHost: x\r\n\r\n")
         late.sendall(b"GET /late HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        assert server.ask("GET /never HTTP/1.1\nHost: x\nConnection: close").startswith(b"HTTP/1.1 503")
+        refusal = server.ask("GET /never HTTP/1.1\nHost: x\nConnection: close")
+        assert refusal.startswith(b"HTTP/1.1 503")
+        assert b"application/problem+json" in refusal
         answer = read_all(late)
         assert b"begun " in answer
         assert b"ended" in answer
@@ -257,3 +265,62 @@ def test_browsers_of_today_are_heard(version: str, is_heard: bool) -> None:
         command = [sys.executable, "-W", "ignore", "-c", code, str(server.port), version]
         done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=30)
         assert (done.returncode == 0) is is_heard, done.stderr
+
+
+@pytest.mark.parametrize("https", [False, True], ids=["http", "https"])
+def test_who_asks_too_slowly_is_told_so(https: bool) -> None:
+    """A head, a body and a line that go on byte by byte have their time and no more; a file has more of it."""
+    begun = [
+        b"GET / HTTP/1.1\r\nHost: x\r\nX-Drip: ",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1000\r\n",
+    ]
+    with served(https=https, time_to_ask_s=0.5) as server:
+        connections = [server.connect() for _ in begun]
+        upload = server.connect()
+        upload.sendall(b"PUT /api/v1/files/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 10\r\n\r\n")
+        for connection, head in zip(connections, begun, strict=True):
+            connection.sendall(head)
+        for connection in connections:
+            connection.sendall(b"x")
+            assert connection.recv(100).startswith(b"HTTP/1.1 408")
+            connection.close()
+        upload.sendall(b"0123456789")
+        assert read_all(upload).startswith(b"HTTP/1.1 200")
+        upload.close()
+
+
+def test_a_body_that_keeps_coming_may_take_long() -> None:
+    """Only who sends next to nothing is cut off."""
+    with served(time_to_ask_s=0.5) as server, server.connect() as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 120000\r\n\r\n")
+        for _ in range(12):
+            connection.sendall(b"x" * 10_000)
+            time.sleep(0.1)  # The pace is what is tested.
+        assert read_all(connection).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("https", [False, True], ids=["http", "https"])
+def test_one_connection_too_many_is_closed_at_once(https: bool) -> None:
+    """WebSockets count as well; whoever leaves makes room."""
+    with served(https=https, max_connections=3) as server:
+        held = [open_socket(server), server.connect(), server.connect()]
+        plain = socket.create_connection(("127.0.0.1", server.port), 20)
+        assert plain.recv(1) == b""
+        plain.close()
+        for connection in held:
+            connection.close()
+        wait_until(lambda: can_ask(server), "there is room again")
+        held = [open_socket(server) for _ in range(3)]
+        assert not can_ask(server)
+        for connection in held:
+            connection.close()
+        wait_until(lambda: can_ask(server), "there is room again")
+
+
+def can_ask(server: Served) -> bool:
+    """Return whether the server answers one more client."""
+    try:
+        return bool(server.told())
+    except (OSError, AssertionError):
+        return False

@@ -12,8 +12,11 @@ KEY = bytes(range(32))
 KNOWN_MIGRATIONS = {("tasks_app", "0001_initial")}
 
 
-def make_database(path: Path, *, tasks: int = 3, key: bytes = KEY) -> Path:
-    """Make a database with our tables' names, in WAL mode, and leave nothing of the WAL beside it."""
+def make_database(path: Path, *, tasks: int = 3, key: bytes = KEY, is_old: bool = False) -> Path:
+    """Make a database with our tables' names, in WAL mode, and leave nothing of the WAL beside it.
+
+    An old one is of a version that knew one CA only.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("PRAGMA journal_mode=WAL")
@@ -22,8 +25,14 @@ def make_database(path: Path, *, tasks: int = 3, key: bytes = KEY) -> Path:
         database.execute("CREATE TABLE tasks (id INTEGER PRIMARY KEY, text TEXT)")
         database.execute("CREATE TABLE django_migrations (app TEXT, name TEXT)")
         database.executemany("INSERT INTO django_migrations VALUES (?, ?)", sorted(KNOWN_MIGRATIONS))
-        database.execute("CREATE TABLE cluster (ca_key_wrapped BLOB)")
-        database.execute("INSERT INTO cluster VALUES (?)", [identity.wrap_key(identity.new_key(), key)])
+        wrapped = identity.wrap_key(identity.new_key(), key)
+        if is_old:
+            database.execute("CREATE TABLE cluster (ca_key_wrapped BLOB)")
+            database.execute("INSERT INTO cluster VALUES (?)", [wrapped])
+        else:
+            database.execute("CREATE TABLE cluster (cluster_id TEXT)")
+            database.execute("CREATE TABLE certificate_authorities (id INTEGER PRIMARY KEY, key_wrapped BLOB)")
+            database.execute("INSERT INTO certificate_authorities (key_wrapped) VALUES (?)", [wrapped])
         database.executemany("INSERT INTO tasks VALUES (?, 'x')", [(number,) for number in range(tasks)])
     return path
 

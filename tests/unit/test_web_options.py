@@ -60,9 +60,10 @@ def test_it_cannot_be_both():
         read("--https", "--insecure-http")
 
 
-def test_only_putting_a_file_may_be_large():
-    """Every other body is bounded by what a list of tasks needs."""
-    limits = WebLimits(max_file_bytes=1000, max_other_bytes=10)
+def test_only_files_and_lists_of_tasks_may_be_large():
+    """Every other body is small."""
+    limits = WebLimits(max_file_bytes=1000, max_tasks_bytes=100, max_other_bytes=10)
+    assert limits.cap_of(b"POST", b"/api/v1/tasks?x=1") == limits.cap_of(b"POST", b"/api/v1/tasks/") == 100
     assert is_file_upload(b"PUT", b"/api/v1/files/data.bin?x=1")
     assert limits.cap_of(b"PUT", b"/api/v1/files/sha256:00") == 1000
     for method, target in ((b"POST", b"/api/v1/files/x"), (b"PUT", b"/api/v1/files"), (b"PUT", b"/x/api/v1/files/x")):

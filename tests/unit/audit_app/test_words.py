@@ -117,6 +117,8 @@ def test_a_row_without_its_details_still_reads(event_type: str, details: str) ->
          "an operator at the command line removed 7 old rows of the audit, up to row 7"),
         (entry("database_restored", "operator", backup="b.db", row=3),
          "an operator at the command line restored the backup 'b.db'; the audit goes on behind its row 3"),
+        (entry("worker_refused", "engine", address="10.0.0.9", code="bad_proof", detail="TLS: certificate has expired", count=45),
+         "a worker at 10.0.0.9 was refused: TLS: certificate has expired, the last of 45 more"),
         (entry("something_new", much="more"), "something new: much more"),
     ],
 )  # fmt: skip

@@ -138,6 +138,17 @@ def test_a_password_signs_in_again() -> None:
     assert json.loads(played.requests[0].body) == {"username": "me", "password": "secret"}
 
 
+def test_a_refresh_token_that_comes_too_soon_is_not_used_up() -> None:
+    """The server says when it may come again; for long it is not waited, since others wait for the login's lock."""
+    session = signed_in()
+    script = [answer(401), answer(429, retry_after="2"), answer(body=PAIR), answer(body=STATS)]
+    played = Played(cluster.stats(session), *script)
+    assert (played.pauses, session.login.access) == ([2], "access-2")
+    assert played.requests[1].body == played.requests[2].body
+    with pytest.raises(errors.Busy):
+        Played(cluster.stats(signed_in()), answer(401), answer(429, retry_after="60"))
+
+
 def test_a_wrong_password_is_told_and_not_tried_again() -> None:
     """Guessing would lock the user out."""
     with pytest.raises(errors.WrongPassword):

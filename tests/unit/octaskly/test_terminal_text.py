@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
+import msgspec
 import pytest
 
-from octaskly.terminal_text import Neutraliser, one_line
+from octaskly.terminal_text import Neutraliser, json_line, one_line
+from tests.support.hostile_texts import TEXTS
 
 HOSTILE = [
     (b"\x1b]0;title\x07after", b"after"),
@@ -64,3 +68,14 @@ def test_an_endless_string_is_swallowed_without_being_kept() -> None:
 def test_names_are_one_line_and_show_what_they_hold(text, expected) -> None:
     """Control characters are spelled out, never obeyed."""
     assert one_line(text) == expected
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=ascii)
+def test_no_text_of_others_steers_a_terminal(text) -> None:
+    """Not as a name, not in JSON, not as output without --raw; JSON keeps its value."""
+    assert one_line(text).isprintable()
+    document = json_line(msgspec.json.encode({"name": text}).decode())
+    assert document.isprintable()
+    assert json.loads(document) == {"name": text}
+    shown = Neutraliser().feed(text.encode()).decode(errors="replace")
+    assert not set(shown) & {"\x1b", "\x07", "\x9b", "\x9d", "\x90", "\x7f", "\x00"}

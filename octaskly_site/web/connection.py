@@ -1,0 +1,79 @@
+"""A client's connection: a bounded number of them, and a bounded time for the head of a request.
+
+Twisted waits for the next byte only, so a client that sends one now and then would keep its place for ever.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, cast
+
+from daphne.http_protocol import HTTPFactory
+from twisted.internet import reactor
+from twisted.internet.protocol import connectionDone
+from twisted.web.http import HTTPChannel
+
+from octaskly_site.web.request import Request
+
+logger = logging.getLogger(__name__)
+
+TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class Connection(HTTPChannel):
+    """One connection that speaks HTTP."""
+
+    requestFactory = Request  # noqa: N815 - Twisted's name
+    factory: Any
+    _head_due: Any = None
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
+        """Take the next bytes; the first ones of a head begin its time."""
+        if self._head_due is None and self.line_mode:
+            time_s = self.factory.server.limits.time_to_ask_s
+            self._head_due = cast("Any", reactor).callLater(time_s, self._cut_off)
+        super().dataReceived(data)
+
+    def allHeadersReceived(self) -> None:  # noqa: N802 - Twisted's name
+        """Go on with the body."""
+        self._end_head()
+        super().allHeadersReceived()
+
+    def connectionLost(self, reason: Any = connectionDone) -> None:  # noqa: N802 - Twisted's name
+        """Hear that the client is gone."""
+        self._end_head()
+        self.factory.open_connections -= 1
+        super().connectionLost(reason)
+
+    def _end_head(self) -> None:
+        if self._head_due is not None and self._head_due.active():
+            self._head_due.cancel()
+        self._head_due = None
+
+    def _cut_off(self) -> None:
+        cast("Any", self.transport).write(TOO_SLOW)
+        self.loseConnection()
+
+
+class ConnectionFactory(HTTPFactory):
+    """Makes connections, as long as there are not too many."""
+
+    protocol: Any = Connection
+
+    def __init__(self, server: Any) -> None:
+        super().__init__(server)
+        self.open_connections = 0
+        """WebSockets among them."""
+
+    def buildProtocol(self, addr: Any) -> Any:  # noqa: N802 - Twisted's name
+        """Return a connection, None where that would be one too many."""
+        if self.open_connections >= self.server.limits.max_connections:
+            logger.debug("Closed a connection from %s at once: %d are open", addr.host, self.open_connections)
+            return None
+        self.open_connections += 1
+        # Daphne's own puts its request in the place of ours.
+        return super(HTTPFactory, self).buildProtocol(addr)
+
+    def acceptableProtocols(self) -> list[bytes]:  # noqa: N802 - Twisted's name
+        """Return what TLS may agree on: this is HTTP/1.1."""
+        return [b"http/1.1"]
