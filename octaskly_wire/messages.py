@@ -33,9 +33,7 @@ from octaskly_wire.vocabulary import (
     SandboxLevel,
 )
 
-ONE_VISIBLE_LINE: Final = (
-    r"^[^\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]*\Z"
-)
+ONE_VISIBLE_LINE: Final = r"^[^\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]*\Z"
 """A regular expression: no control character, none that is invisible, and none that turns the direction of writing."""
 ShortText = Annotated[str, msgspec.Meta(max_length=255, pattern=ONE_VISIBLE_LINE)]
 """What a worker is called and says of itself: people read it in lists and logs."""
