@@ -21,8 +21,8 @@ from octaskly_quic.credited_connection import CreditedConnection
 from octaskly_quic.datagrams import Address, DatagramSocket
 from octaskly_quic.live_connection import LiveConnection
 from octaskly_quic.refusal import refusals
-from octaskly_quic.server_proof import check_server_certificate
 from octaskly_wire.errors import BadProof, WireError, WrongCipher
+from octaskly_wire.identity import check_dispatcher_certificate
 
 BAD_CERTIFICATE: Final = QuicErrorCode.CRYPTO_ERROR + AlertDescription.bad_certificate
 CERTIFICATE_ALERTS: Final = range(BAD_CERTIFICATE, QuicErrorCode.CRYPTO_ERROR + AlertDescription.illegal_parameter)
@@ -93,7 +93,8 @@ class QuicClient(LiveConnection):
     @property
     def peer_certificate(self) -> bytes:
         """Return the certificate (DER) that the server has shown."""
-        return self._peer_certificate().public_bytes(Encoding.DER)
+        shown = cast("x509.Certificate", self._quic.tls._peer_certificate)  # noqa: SLF001 - there is no public way
+        return shown.public_bytes(Encoding.DER)
 
     async def open_stream(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Return the ends of a new stream; raises ConnectionError when the connection is over.
@@ -126,15 +127,13 @@ class QuicClient(LiveConnection):
         if schedule is None or schedule.cipher_suite != CipherSuite.AES_256_GCM_SHA384:
             raise WrongCipher("the QUIC session did not agree on AES-256-GCM")
         if self._configuration.verify_mode != ssl.CERT_NONE:
-            check_server_certificate(
-                self._peer_certificate(),
-                x509.load_pem_x509_certificates(self._configuration.cadata or b""),
+            trusted = x509.load_pem_x509_certificates(self._configuration.cadata or b"")
+            check_dispatcher_certificate(
+                self.peer_certificate,
+                [certificate.public_bytes(Encoding.DER) for certificate in trusted],
                 self._configuration.server_name or "",
                 datetime.now(UTC),
             )
-
-    def _peer_certificate(self) -> x509.Certificate:
-        return cast("x509.Certificate", self._quic.tls._peer_certificate)  # noqa: SLF001 - there is no public way
 
     def _failure(self) -> Exception:
         code, reason = self._quic.end

@@ -263,30 +263,48 @@ def public_key_of_request(request_der: bytes) -> Ed25519PublicKey:
 def check_worker_certificate(
     certificate_der: bytes, ca_certificate: bytes, cluster_id: str, worker_id: str, now: datetime
 ) -> Ed25519PublicKey:
-    """Return the certificate's public key; raises BadProof unless our CA made it for exactly this worker.
-
-    The library's path verifier refuses Ed25519, and no path is needed: the CA signs leaves directly.
-    """
-    certificate = _load(certificate_der)
-    try:
-        certificate.verify_directly_issued_by(_load(ca_certificate))
-    except (ValueError, TypeError, InvalidSignature):
-        raise BadProof("the certificate is not of this cluster") from None
-    if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
-        raise BadProof("the certificate is expired or not yet valid")
-    try:
-        usage = list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
-        names = list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
-        raise BadProof("the certificate does not say whose it is") from None
-    if usage != [ExtendedKeyUsageOID.CLIENT_AUTH]:
-        raise BadProof("the certificate is not for a worker")
-    if names != [x509.UniformResourceIdentifier(worker_uri(cluster_id, worker_id))]:
-        raise BadProof("the certificate is for another worker")
-    public_key = certificate.public_key()
+    """Return the certificate's public key; raises BadProof unless our CA made it for exactly this worker."""
+    name = x509.UniformResourceIdentifier(worker_uri(cluster_id, worker_id))
+    _check_leaf(certificate_der, [ca_certificate], ExtendedKeyUsageOID.CLIENT_AUTH, name, "worker", now)
+    public_key = _load(certificate_der).public_key()
     if not isinstance(public_key, Ed25519PublicKey):
         raise BadProof("the certificate's key is not Ed25519")
     return public_key
+
+
+def check_dispatcher_certificate(
+    certificate_der: bytes, ca_certificates: Iterable[bytes], server_name: str, now: datetime
+) -> None:
+    """Raise BadProof unless one of these CAs made the certificate for serving under exactly this name."""
+    name = x509.DNSName(server_name)
+    _check_leaf(certificate_der, ca_certificates, ExtendedKeyUsageOID.SERVER_AUTH, name, "dispatcher", now)
+
+
+def _check_leaf(
+    certificate_der: bytes,
+    ca_certificates: Iterable[bytes],
+    usage: x509.ObjectIdentifier,
+    name: x509.GeneralName,
+    role: str,
+    now: datetime,
+) -> None:
+    """Raise BadProof unless the certificate is of one of the CAs, valid, for this use only, and under this name only.
+
+    The library's path verifier refuses Ed25519, and no path is needed: the CA signs leaves directly.
+    """
+    issuer_among(certificate_der, ca_certificates)
+    certificate = _load(certificate_der)
+    if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+        raise BadProof("the certificate is expired or not yet valid")
+    try:
+        usages = list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+        names = list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        raise BadProof("the certificate does not say whose it is") from None
+    if usages != [usage]:
+        raise BadProof(f"the certificate is not for a {role}")
+    if names != [name]:
+        raise BadProof(f"the certificate is for another {role}")
 
 
 def _load(certificate_der: bytes) -> x509.Certificate:
