@@ -41,7 +41,7 @@ matrix:
 slow:
 	@$(PYTHON) scripts/bootstrap.py --dev
 	@$(if $(ARGS),,.venv/bin/python -m pytest -m slow -n 2 tests/simulation)
-	@.venv/bin/python -m pytest -m slow $(if $(ARGS),$(ARGS),--ignore=tests/simulation)
+	@.venv/bin/python -m pytest -m "slow and not quic" $(if $(ARGS),$(ARGS),--ignore=tests/simulation)
 
 quic:
 	@$(PYTHON) scripts/bootstrap.py --dev

@@ -9,6 +9,8 @@ from tests.support.cluster import Cluster
 from tests.support.programs import new_mark, processes_with
 from tests.support.wait import wait_until
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 FAMILY = "sleep {mark} & setsid sleep {mark} & echo begun; wait"
 """A shell with an ordinary child and one that left its process group and session; all three carry the mark."""
 
@@ -51,7 +53,6 @@ def test_delete_is_cancel_and_a_queued_task_is_cancelled_at_once(cluster: Cluste
     assert cluster.api.attempts(task_id) == []
 
 
-@pytest.mark.usefixtures("transport")
 def test_cancel_of_a_running_command_survives_a_dispatcher_restart(cluster: Cluster) -> None:
     """A wish that was answered is kept: the command dies even when the dispatcher was killed in between."""
     cluster.start_worker("alpha")
@@ -68,7 +69,6 @@ def test_cancel_of_a_running_command_survives_a_dispatcher_restart(cluster: Clus
     wait_gone(cluster, mark)
 
 
-@pytest.mark.usefixtures("transport")
 def test_a_command_over_its_time_fails_with_its_tree(cluster: Cluster) -> None:
     """The time-out ends command and children and keeps what was written until then."""
     cluster.start_worker("alpha")

@@ -13,6 +13,8 @@ from tests.support.open_folder import open_file
 from tests.support.programs import new_mark, processes_with, sleepers, wake
 from tests.support.wait import wait_until
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 
 def wait_asleep(cluster: Cluster, *marks: str) -> None:
     """Wait until the commands of these marks have come to their `sleep`."""
@@ -24,7 +26,6 @@ def wait_gone(cluster: Cluster, mark: str) -> None:
     wait_until(lambda: not processes_with(mark), "the command is gone", describe=cluster.describe)
 
 
-@pytest.mark.usefixtures("transport")
 def test_a_killed_workers_task_finishes_elsewhere(cluster: Cluster) -> None:
     """kill -9 of a worker mid-task: its processes die, the task runs again on another, charged as a loss."""
     mark = new_mark()
@@ -46,7 +47,6 @@ def test_a_killed_workers_task_finishes_elsewhere(cluster: Cluster) -> None:
     assert [row[0] for row in cluster.rows("SELECT outcome FROM results ORDER BY attempt")] == ["lost", "completed"]
 
 
-@pytest.mark.usefixtures("transport")
 def test_a_killed_worker_that_comes_back_takes_its_task_again(cluster: Cluster) -> None:
     """A new boot id says that the old attempts are gone: the task is queued at once and runs again."""
     mark = new_mark()
@@ -129,19 +129,16 @@ def check_restart_loses_nothing(cluster: Cluster, *, politely: bool) -> None:
     assert cluster.rows("SELECT max(losses), max(failures) FROM tasks") == [(0, 0)]
 
 
-@pytest.mark.usefixtures("transport")
 def test_dispatcher_restarted_politely_adopts_what_runs(cluster: Cluster) -> None:
     """SIGTERM and a new start: running commands go on unharmed, queued ones follow, nothing runs twice."""
     check_restart_loses_nothing(cluster, politely=True)
 
 
-@pytest.mark.usefixtures("transport")
 def test_dispatcher_killed_and_restarted_adopts_what_runs(cluster: Cluster) -> None:
     """The same after kill -9."""
     check_restart_loses_nothing(cluster, politely=False)
 
 
-@pytest.mark.usefixtures("transport")
 def test_what_ends_while_the_dispatcher_is_down_is_reported_after(cluster: Cluster) -> None:
     """An outcome waits in the worker's spool until a dispatcher acknowledges it, and counts once."""
     mark = new_mark()
@@ -191,7 +188,6 @@ def test_a_damaged_spool_entry_is_a_loss_and_no_crash_loop(cluster: Cluster, ope
     wait_until(lambda: not list(spool.iterdir()), "the spool is empty", describe=cluster.describe)
 
 
-@pytest.mark.usefixtures("transport")
 def test_submitted_means_stored(cluster: Cluster) -> None:
     """A task whose 201 was read is there after kill -9 of the dispatcher the moment after."""
     ids = [task["id"] for task in cluster.api.post("tasks", [{"command": f"echo {n}"} for n in range(50)])]

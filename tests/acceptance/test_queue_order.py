@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support import levels
 from tests.support.cluster import Cluster
 from tests.support.wait import wait_until
+
+pytestmark = pytest.mark.usefixtures("transport")
 
 MORE_THAN_ANY_MACHINE_MB = 1 << 24
 MANY = 400

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.cluster import Cluster
 from tests.support.programs import Program, new_mark, processes_with, sleepers, wake
 from tests.support.small_disk import SmallDisk
 from tests.support.wait import wait_until
+
+pytestmark = pytest.mark.usefixtures("transport")
 
 
 class SmallWorker:
