@@ -48,7 +48,7 @@ IDLE = 500
 """Connections that send nothing after their handshake, on either transport."""
 DATAGRAMS = 10_000
 NEWCOMER_S = 15.0
-MIN_HEARTBEATS = 30
+MIN_HEARTBEATS = 15
 ECHO_P99_S = 1.0
 HANDSHAKE_S = 10.0
 
