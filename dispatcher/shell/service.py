@@ -36,9 +36,9 @@ from dispatcher.ports import (
     WorkerDisconnected,
     WorkerDrainStarted,
     WorkerPaused,
-    WorkerSeen,
 )
 from dispatcher.shell.handshake import Admitted
+from dispatcher.shell.latest_vitals import LatestVitals
 from dispatcher.shell.link import WorkerLink
 from dispatcher.shell.output_reader import OutputReader
 from dispatcher.shell.transfer_roster import TransferRoster
@@ -60,7 +60,6 @@ from octaskly_wire.messages import (
     Refused,
     RenewCertificate,
     TrustConfirmed,
-    Vitals,
     WorkPaused,
     WorkResumed,
 )
@@ -68,7 +67,6 @@ from octaskly_wire.vocabulary import Admission, OutputStream, RefusalCode
 
 logger = logging.getLogger(__name__)
 
-SEEN_FLUSH_S: Final = 5.0
 MAX_WAITING_STEPS: Final = 2000
 """Steps waiting for their commit; beyond it links are not read, so that workers feel the pressure."""
 MAX_WAITING_BYTES: Final = 64 << 20
@@ -105,7 +103,7 @@ class DispatcherService:
         self._trust = trust
         self._witnesses = Witnesses(store, writer)
         self._fetches: set[asyncio.Task[None]] = set()
-        self._vitals: dict[str, Vitals] = {}
+        self._vitals = LatestVitals(writer, self._submit, config.heartbeat_interval_s)
         self._failure: BaseException | None = None
         self._output_reader = OutputReader()
         self.transfers = TransferRoster(self._reactor.state)
@@ -125,7 +123,7 @@ class DispatcherService:
             group.create_task(self._tick())
             group.create_task(self._watch.run())
             group.create_task(self._trust.run())
-            group.create_task(self._flush_seen())
+            group.create_task(self._vitals.run())
 
     def drain(self) -> None:
         """Give out no more work."""
@@ -247,7 +245,7 @@ class DispatcherService:
             if self._links.get(worker_id) is link:
                 del self._links[worker_id]
                 self.transfers.close_of(worker_id)
-                self._vitals.pop(worker_id, None)
+                self._vitals.forget(worker_id)
                 self._submit([WorkerDisconnected(worker_id, detail)])
             self._output_reader.on_link_lost(link.link_id)
             self._perform(self._reactor.on_link_lost(worker_id, link.link_id))
@@ -259,7 +257,7 @@ class DispatcherService:
         worker_id = link.worker_id
         match message:
             case Heartbeat():
-                self._vitals[worker_id] = message.vitals
+                self._vitals.note(worker_id, message.vitals)
                 link.send(HeartbeatAck(sequence=message.sequence))
                 self._perform(self._reactor.on_heartbeat(worker_id, now))
             case AttemptStarted():
@@ -393,13 +391,6 @@ class DispatcherService:
             if self._writer.is_healthy:
                 self._perform(self._reactor.on_tick(self._loop.time()))
             await asyncio.sleep(self._config.tick_s)
-
-    async def _flush_seen(self) -> None:
-        while True:
-            await asyncio.sleep(min(SEEN_FLUSH_S, self._config.heartbeat_interval_s))
-            if self._vitals and self._writer.is_healthy:
-                self._submit([WorkerSeen(worker_id, vitals) for worker_id, vitals in self._vitals.items()])
-                self._vitals.clear()
 
 
 def _output_bytes(effects: Sequence[Effect]) -> int:
