@@ -40,8 +40,7 @@ matrix:
 
 slow:
 	@$(PYTHON) scripts/bootstrap.py --dev
-	@$(if $(ARGS),,.venv/bin/python -m pytest -m slow -n 2 tests/simulation)
-	@.venv/bin/python -m pytest -m "slow and not quic" $(if $(ARGS),$(ARGS),--ignore=tests/simulation)
+	@.venv/bin/python -m pytest -m "slow and not quic" -n 2 --dist loadfile $(ARGS)
 
 quic:
 	@$(PYTHON) scripts/bootstrap.py --dev
