@@ -19,6 +19,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 ID_WIDTH: Final = 36
 KEPT_WIDTH: Final = 16
 """Of a column that is not the last: states and times stay whole on a narrow terminal."""
+GAP_WIDTH: Final = 3
+"""Between two columns of a table."""
 COLOURS: Final = {
     "queued": "cyan", "running": "blue", "completed": "green", "failed": "red", "cancelled": "yellow",
     "connected": "green", "disconnected": "red", "pending": "yellow", "suspended": "red", "revoked": "red",
@@ -78,21 +80,37 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str = ""
 def rich_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Any:
     """Return the table for a terminal. Cells are text, never markup."""
     from rich.box import SIMPLE_HEAD
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
     lines = [[one_line(cell) for cell in row] for row in rows]
     shown = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for place, column in enumerate(columns):
-        longest = max((len(line[place]) for line in lines), default=0)
-        # Where there is not room for all, the last column gives way first: it holds the long texts.
-        width = ID_WIDTH if column == "ID" else len(column)
-        is_last = place == len(columns) - 1
-        least = width if is_last else max(width, min(longest, KEPT_WIDTH))
-        shown.add_column(column, no_wrap=True, overflow="ellipsis", min_width=least)
+    longest = [max((cell_len(line[place]) for line in lines), default=0) for place in range(len(columns))]
+    for column, (least, most) in zip(columns, widths_of(columns, longest, console().width), strict=True):
+        shown.add_column(column, no_wrap=True, overflow="ellipsis", min_width=least, max_width=most)
     for line in lines:
         shown.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in line))
     return shown
+
+
+def widths_of(columns: Sequence[str], longest: Sequence[int], room: int) -> list[tuple[int, int]]:
+    """Return the least and the most width of each column, in cells of the terminal, which has room for so many. Pure.
+
+    Where there is not room for all, the last column gives way first, which holds the long texts, then the others down
+    to their least. Left to rich, one long text would take the same from every column, and nothing be left of short ones.
+    """
+    least = [
+        max(ID_WIDTH if column == "ID" else len(column), min(width, KEPT_WIDTH))
+        for column, width in zip(columns, longest, strict=True)
+    ]
+    least[-1] = len(columns[-1])
+    most = [max(pair) for pair in zip(least, longest, strict=True)]
+    room -= GAP_WIDTH * (len(columns) - 1)
+    if sum(most[:-1]) + least[-1] > room:
+        most = least[:]
+    most[-1] = max(least[-1], min(longest[-1], room - sum(most[:-1])))
+    return list(zip(least, most, strict=True))
 
 
 def console() -> Any:

@@ -7,6 +7,7 @@ import json
 import msgspec
 import pytest
 
+from octaskly.command_line.show import widths_of
 from octaskly.terminal_text import Neutraliser, json_line, one_line
 from tests.support.hostile_texts import TEXTS
 
@@ -79,3 +80,19 @@ def test_no_text_of_others_steers_a_terminal(text) -> None:
     assert json.loads(document) == {"name": text}
     shown = Neutraliser().feed(text.encode()).decode(errors="replace")
     assert not set(shown) & {"\x1b", "\x07", "\x9b", "\x9d", "\x90", "\x7f", "\x00"}
+
+
+@pytest.mark.parametrize("room", [80, 136, 200])
+def test_one_long_text_takes_no_other_column_away(room):
+    """Short columns stay whole in a table; only what is long is cut, the last column first."""
+    columns, longest = ("ID", "STATUS", "NAME", "CREATED", "COMMAND"), (36, 9, 300, 24, 60_000)
+    widths = widths_of(columns, longest, room)
+    assert [most for _, most in widths[:2]] == [36, 9]
+    assert widths[2][1] >= 16
+    assert all(least <= most for least, most in widths)
+    assert sum(most for _, most in widths) + 12 <= max(room, 36 + 9 + 16 + 16 + 7 + 12)
+
+
+def test_columns_are_as_wide_as_their_texts_where_there_is_room():
+    """Nothing is cut without need."""
+    assert [most for _, most in widths_of(("NAME", "COMMAND"), (20, 30), 80)] == [20, 30]
