@@ -10,6 +10,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from accounts_app.database_flags import add_database_flags
 from octaskly_site import env
 from octaskly_site.database_copy import CopyRefused
 from octaskly_site.env import ConfigurationError
@@ -28,8 +29,7 @@ class CopyCommand(BaseCommand, ABC):
         """Declare the flags; the last two are read by manage.py before Django starts."""
         parser.add_argument("path", type=Path, metavar="PATH", help=self.path_help)
         parser.add_argument("--force", action="store_true", help=self.force_help)
-        parser.add_argument("--db-path", help="database file (OCTASKLY_DB_PATH)")
-        parser.add_argument("--secret-key", help="root secret (OCTASKLY_SECRET_KEY)")
+        add_database_flags(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do it and exit with 0 or 1; Django itself exits with 2 on bad usage."""

@@ -11,14 +11,14 @@ from rest_framework_simplejwt.authentication import JWTAuthentication
 from accounts_app.charging import charge_request
 
 
-class TokenAuthentication(JWTAuthentication):
-    """Knows the access tokens that were given out here; one that is refused is a request of its address."""
+class Charged(authentication.BaseAuthentication):
+    """A mixin in front of a way to sign in: who is found is charged, and where somebody is refused, the address."""
 
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:
-        """Return user and token, or None without a token. Raises AuthenticationFailed, LimitReached."""
+        """Return user and token, None where nobody tried. Raises AuthenticationFailed, PermissionDenied, LimitReached."""
         try:
             found = super().authenticate(request)
-        except exceptions.AuthenticationFailed:
+        except (exceptions.AuthenticationFailed, exceptions.PermissionDenied):
             charge_request(request)
             raise
         if found is not None:
@@ -26,19 +26,12 @@ class TokenAuthentication(JWTAuthentication):
         return found
 
 
-class SessionAuthentication(authentication.SessionAuthentication):
+class TokenAuthentication(Charged, JWTAuthentication):
+    """Knows the access tokens that were given out here."""
+
+
+class SessionAuthentication(Charged, authentication.SessionAuthentication):
     """Knows the cookies of the pages, and checks CSRF."""
-
-    def authenticate(self, request: Request) -> tuple[Any, None] | None:
-        """Return the user, or None without a session. Raises PermissionDenied, LimitReached."""
-        try:
-            found: tuple[Any, None] | None = super().authenticate(request)
-        except exceptions.PermissionDenied:
-            charge_request(request)
-            raise
-        if found is not None:
-            charge_request(request, found[0])
-        return found
 
 
 class Stranger(authentication.BaseAuthentication):

@@ -11,6 +11,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import connection, transaction
 
+from accounts_app.database_flags import add_database_flags
 from audit_app import keys
 from audit_app.keys import KeyIsElsewhere
 from audit_app.seal import WrongSeal
@@ -28,8 +29,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--export", type=Path, required=True, metavar="FILE", help="file to write; keep it on another machine"
         )
-        parser.add_argument("--db-path", help="database file (OCTASKLY_DB_PATH)")
-        parser.add_argument("--secret-key", help="root secret (OCTASKLY_SECRET_KEY)")
+        add_database_flags(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Export; exit 1 and say why when nothing was changed."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from accounts_app.database_flags import add_database_flags
 from audit_app import checkpoints
 from audit_app.keys import KeyIsElsewhere
 from audit_app.pruning import NothingToPrune, find_range, prune
@@ -47,8 +48,7 @@ class Command(BaseCommand):
         age.add_argument("--keep-days", type=days, metavar="N", help="remove rows older than so many days")
         parser.add_argument("--yes", action="store_true", help="do not ask")
         parser.add_argument("--key", type=Path, metavar="FILE", help="the key, where auditkey --export put it")
-        parser.add_argument("--db-path", help="database file (OCTASKLY_DB_PATH)")
-        parser.add_argument("--secret-key", help="root secret (OCTASKLY_SECRET_KEY)")
+        add_database_flags(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Inspect, ask and remove; exit 1 and say why when nothing was removed."""

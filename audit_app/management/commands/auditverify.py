@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from accounts_app.database_flags import add_database_flags
 from audit_app.keys import KeyIsElsewhere
 from audit_app.seal import WrongSeal
 from audit_app.verifying import BadKeyFile, Key, verify
@@ -37,8 +38,7 @@ class Command(BaseCommand):
             metavar="FILE",
             help="the cluster's own checkpoints (OCTASKLY_AUDIT_CHECKPOINTS)",
         )
-        parser.add_argument("--db-path", help="database file (OCTASKLY_DB_PATH)")
-        parser.add_argument("--secret-key", help="root secret (OCTASKLY_SECRET_KEY)")
+        add_database_flags(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Verify and report."""

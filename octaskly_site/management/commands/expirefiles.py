@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
+from accounts_app.database_flags import add_database_flags
 from octaskly_site.database_lock import DatabaseInUse, DatabaseLock
 from octaskly_site.expiry import EVERY_S, expire_now
 
@@ -19,8 +20,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Accept the flags that manage.py reads before Django starts."""
-        parser.add_argument("--db-path", help="database file (OCTASKLY_DB_PATH)")
-        parser.add_argument("--secret-key", help="root secret (OCTASKLY_SECRET_KEY)")
+        add_database_flags(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do so once and print the counts."""

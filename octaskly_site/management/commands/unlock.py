@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
+from accounts_app.database_flags import add_database_flags, existing_database
 from accounts_app.lockout import unlock
 from audit_app.seal import WrongSeal
 
@@ -21,19 +21,17 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the name; the flags are read by manage.py before Django starts."""
         parser.add_argument("name", help="as it was typed at the sign-in")
-        parser.add_argument("--db-path", help="database file (OCTASKLY_DB_PATH)")
-        parser.add_argument("--secret-key", help="root secret (OCTASKLY_SECRET_KEY)")
+        add_database_flags(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do it, and say from how many addresses there were any."""
-        if not settings.DB_PATH.is_file():  # SQLite would make an empty one.
-            raise CommandError(f"there is no database {settings.DB_PATH}; start the dispatcher once first")
+        path = existing_database()
         try:
             count = unlock(options["name"])
         except WrongSeal as error:
             raise CommandError(f"--secret-key: {error}") from error
         except DatabaseError as error:
-            raise CommandError(f"{settings.DB_PATH} is no usable database: {error}") from error
+            raise CommandError(f"{path} is no usable database: {error}") from error
         if not count:
             raise CommandError(f"{options['name']!r} has no failed sign-ins")
         self.stdout.write(f"{options['name']} may sign in again ({count} address{'es' if count > 1 else ''})")

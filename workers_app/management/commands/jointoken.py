@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
-from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
+from accounts_app.database_flags import add_database_flags, existing_database
 from octaskly_wire.address import NoAddress, parse_host_port
 from octaskly_wire.limits import DEFAULT_PORT
 from workers_app.services import WrongSecretKey, create_join_token, join_line
@@ -51,14 +50,11 @@ class Command(BaseCommand):
             metavar="HOST[:PORT]",
             help="where the joining machine reaches the dispatcher (default: as it was last started)",
         )
-        parser.add_argument("--db-path", help="database file (OCTASKLY_DB_PATH)")
-        parser.add_argument("--secret-key", help="root secret (OCTASKLY_SECRET_KEY)")
+        add_database_flags(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the token."""
-        path = Path(str(settings.DATABASES["default"]["NAME"]))
-        if not path.is_file():  # SQLite would make an empty one.
-            raise CommandError(f"there is no database {path}; start the dispatcher once first")
+        path = existing_database()
         try:
             token = create_join_token(
                 uses=options["uses"], ttl_s=options["ttl"], auto_approve=options["auto_approve"], actor=None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
+from accounts_app.database_flags import add_database_flags, existing_database
 from workers_app import rotation
 from workers_app.rotation import Rotation, RotationRefused
 from workers_app.services import WrongSecretKey
@@ -30,14 +29,11 @@ class Command(BaseCommand):
             action="store_true",
             help="drop the old authority now; who does not know the new one must enrol anew",
         )
-        parser.add_argument("--db-path", help="database file (OCTASKLY_DB_PATH)")
-        parser.add_argument("--secret-key", help="root secret (OCTASKLY_SECRET_KEY)")
+        add_database_flags(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Begin, tell or finish."""
-        path = Path(str(settings.DATABASES["default"]["NAME"]))
-        if not path.is_file():  # SQLite would make an empty one.
-            raise CommandError(f"there is no database {path}; start the dispatcher once first")
+        path = existing_database()
         now = datetime.now(UTC)
         try:
             if options["status"]:
