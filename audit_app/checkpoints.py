@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.conf import settings
 from django.db import connection, transaction
 
 from audit_app import keys
+from audit_app.durable import sync_folder
 from audit_app.inspection import RESTORED, Restore, contradiction, not_signed
 from audit_app.models import AuditEntry, AuditTombstone
 from audit_app.signed import Checkpoint, Unreadable, is_signed
@@ -46,13 +47,7 @@ def default_file() -> Path:
 
 def read(path: Path) -> list[Checkpoint]:
     """Return the checkpoints of a file, without lines that are none, as a power cut may leave; raises OSError."""
-    found = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            found.append(Checkpoint.of_line(line))
-        except Unreadable:
-            continue
-    return found
+    return list(_whole(path.read_text(encoding="utf-8", errors="replace").splitlines()))
 
 
 def newest(path: Path) -> Checkpoint | None:
@@ -64,12 +59,15 @@ def newest(path: Path) -> Checkpoint | None:
             lines = file.read().decode(errors="replace").splitlines()
     except FileNotFoundError:
         return None
-    for line in reversed(lines):
+    return next(_whole(reversed(lines)), None)
+
+
+def _whole(lines: Iterable[str]) -> Iterator[Checkpoint]:
+    for line in lines:
         try:
-            return Checkpoint.of_line(line)
+            yield Checkpoint.of_line(line)
         except Unreadable:
             continue
-    return None
 
 
 def take(path: Path, now: datetime, last: Checkpoint | None = None) -> Checkpoint | None:
@@ -121,9 +119,7 @@ def examine(checkpoint: Checkpoint, keeper: str, worker_id: str = "") -> Contrad
             keys.open_end()
             signing = keys.signing_key()
         problem, explained_by = "", {}
-        if signing is None or not is_signed(
-            checkpoint, signing.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-        ):
+        if signing is None or not is_signed(checkpoint, signing.public_key().public_bytes_raw()):
             problem = not_signed(checkpoint, keeper)
         elif not AuditTombstone.objects.filter(last_id__gte=checkpoint.row_id).exists():
             head = AuditEntry.objects.filter(id=checkpoint.row_id).values_list("hash", flat=True).first()
@@ -164,9 +160,5 @@ def _append(path: Path, line: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    if is_new and os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    if is_new:
+        sync_folder(path.parent)

@@ -31,6 +31,10 @@ Blob = bytes | memoryview
 class KeyIsElsewhere(Exception):
     """The trail's first key was exported: it is not on this machine any more."""
 
+    def __init__(self, exported_on: str) -> None:
+        super().__init__(f"the key of the trail was taken off this machine on {exported_on}; give --key FILE")
+        self.exported_on = exported_on
+
 
 def open_end() -> tuple[End, int]:
     """Return the trail's end and the highest id in the table; begins the keys where there are none.

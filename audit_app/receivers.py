@@ -9,7 +9,7 @@ from django.db import transaction
 from django.dispatch import receiver
 
 from accounts_app import lockout, signals
-from audit_app.trail import AuditEvent, record
+from audit_app.trail import AuditEvent, actor_name, record
 
 
 def _write(event_type: str, actor: str, **details: Any) -> None:
@@ -70,5 +70,4 @@ def on_limit_reached(sender: Any, limit: str, username: str, address: str, **_: 
 @receiver(signals.account_changed, dispatch_uid="audit-account-changed")
 def on_account_changed(sender: Any, actor: Any, username: str, change: str, details: dict[str, Any], **_: Any) -> None:
     """Record that an account was made, changed or deleted."""
-    name = actor.get_username() if actor is not None else "operator"
-    _write("account_changed", name, username=username, change=change, **details)
+    _write("account_changed", actor_name(actor), username=username, change=change, **details)

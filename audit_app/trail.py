@@ -71,6 +71,11 @@ def append_offline(database: sqlite3.Connection, sealing_key: bytes, event: Audi
     database.execute("UPDATE audit_keys SET sealed_end = ?", [keys.sealed_end(sealing_key, end)])
 
 
+def actor_name(user: Any) -> str:
+    """Return how the trail calls who acts: by the username, or where nobody is signed in, "operator"."""
+    return user.get_username() if user is not None else "operator"
+
+
 def stored_time_of(moment: datetime) -> str:
     """Return a time as the table holds it: in UTC, without saying so."""
     return str(moment.astimezone(UTC).replace(tzinfo=None))

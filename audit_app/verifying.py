@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.conf import settings
 from django.db import connection
 
@@ -80,7 +79,7 @@ def key_here() -> Key | None:
     origin, signing = keys.origin(), keys.signing_key()
     if origin is None or signing is None:
         return None
-    return Key(origin, signing.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw), is_from_file=False)
+    return Key(origin, signing.public_key().public_bytes_raw(), is_from_file=False)
 
 
 def verify(key: Key | None = None, checkpoint_file: Path | None = None, witness_files: Sequence[Path] = ()) -> Report:
@@ -88,7 +87,7 @@ def verify(key: Key | None = None, checkpoint_file: Path | None = None, witness_
 
     Raises KeyIsElsewhere when no key is given and the database has none, WrongSeal when its keys do not open.
     """
-    file = checkpoint_file or Path(settings.OCTASKLY_AUDIT_CHECKPOINTS)
+    file = checkpoint_file or checkpoints.default_file()
     witnesses = [_evidence(path) for path in witness_files]
     # Before the snapshot: checkpoints that are taken while rows are read must not seem to be beyond the end.
     own = _evidence(file) if checkpoint_file or file.exists() else None

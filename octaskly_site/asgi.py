@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from typing import Any
 
 from django.core.asgi import get_asgi_application
+
+from octaskly_site.answers import send_problem
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "octaskly_site.settings")
 
@@ -32,7 +33,8 @@ class BoundedApplication:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request when there is room."""
         if self._is_closing:
-            await _refuse(send, 503, "the dispatcher is stopping", (b"retry-after", b"1"), (b"connection", b"close"))
+            detail = "the dispatcher is stopping"
+            await send_problem(send, 503, detail, (b"Retry-After", b"1"), (b"Connection", b"close"))
             return
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - coroutines run in tasks
@@ -70,15 +72,6 @@ class BoundedApplication:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-
-
-async def _refuse(send: Any, status: int, detail: str, *headers: tuple[bytes, bytes]) -> None:
-    from accounts_app.rest.problems import PROBLEM_TYPE, problem_document
-
-    body = json.dumps(problem_document(status, detail=detail)).encode()
-    kind = ((b"content-type", PROBLEM_TYPE.encode()), (b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": status, "headers": [*kind, *headers]})
-    await send({"type": "http.response.body", "body": body})
 
 
 class Application:

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks_app.durable import sync_folder
+from audit_app.durable import sync_folder
 
 PAGES_A_STEP = 1024
 """Pages between two looks at Ctrl-C; the number has no part in the copy's consistency."""

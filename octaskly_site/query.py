@@ -1,4 +1,4 @@
-"""One value of a query string, read before Django sees the request."""
+"""Single values of a query string, read before Django sees the request."""
 
 from __future__ import annotations
 
@@ -17,3 +17,8 @@ def value_of(query: bytes, name: str, default: str = "") -> str:
     except ValueError:
         return default
     return values[-1] if values else default
+
+
+def wants_to_follow(query: bytes) -> bool:
+    """Return whether output is to be streamed as it comes."""
+    return value_of(query, "follow").lower() in {"1", "true"}

@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
 from django.utils.decorators import sync_and_async_middleware
 
+from accounts_app.rest.problem_document import PROBLEM_TYPE, problem_document
 from octaskly_site import status
 
 RETRY_AFTER_S: Final = 10
@@ -55,8 +56,5 @@ def _objection_to(request: HttpRequest) -> HttpResponse | None:
 
 def _refusal(request: HttpRequest, detail: str) -> HttpResponse:
     if request.path_info.startswith("/api/"):
-        # Middleware is loaded before the views, through which REST framework and this module must be entered.
-        from accounts_app.rest.problems import PROBLEM_TYPE, problem_document
-
         return JsonResponse(problem_document(503, detail=detail), status=503, content_type=PROBLEM_TYPE)
     return HttpResponse(render_to_string("503.html", {"detail": detail}), status=503)

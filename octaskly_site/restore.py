@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from audit_app.durable import sync_folder
 from audit_app.seal import WrongSeal
 from audit_app.trail import AuditEvent, append_offline
 from octaskly_site import database_copy
@@ -19,7 +20,6 @@ from octaskly_site.database_copy import SIDE_FILES, Contents, CopyRefused, side_
 from octaskly_site.database_lock import DatabaseLock
 from octaskly_wire import identity
 from octaskly_wire.errors import BadProof
-from tasks_app.durable import sync_folder
 
 LOCK_TIMEOUT_S = 2.0
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from audit_app.durable import create_file
 from octaskly_site.env import ConfigurationError
 
 MIN_SECRET_LENGTH = 16
@@ -104,12 +105,7 @@ def _create_secret(path: Path) -> None:
         return
     # Written aside and linked into place: two programs starting at once agree on one key.
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(descriptor, new_secret().encode() + b"\n")
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    create_file(draft, new_secret().encode() + b"\n")
     try:
         os.link(draft, path)
     except FileExistsError:

@@ -6,16 +6,15 @@ finds which.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from audit_app.durable import create_file, sync_folder
 from octaskly_site.secret_key import SECRET_FILE, derive_keys, read_secret
 from octaskly_wire import identity
 from octaskly_wire.errors import BadProof
-from tasks_app.durable import sync_folder
 
 STAGED_FILE: Final = f"{SECRET_FILE}.new"
 
@@ -24,12 +23,7 @@ def stage(folder: Path, secret: str) -> None:
     """Write the new secret key beside the present one, on the disk when this returns; raises OSError."""
     path = folder / STAGED_FILE
     path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(descriptor, secret.encode() + b"\n")
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    create_file(path, secret.encode() + b"\n")
     sync_folder(folder)
 
 

@@ -261,11 +261,11 @@ def public_key_of_request(request_der: bytes) -> Ed25519PublicKey:
 
 
 def check_worker_certificate(
-    certificate_der: bytes, ca_certificate: bytes, cluster_id: str, worker_id: str, now: datetime
+    certificate_der: bytes, ca_certificates: Iterable[bytes], cluster_id: str, worker_id: str, now: datetime
 ) -> Ed25519PublicKey:
-    """Return the certificate's public key; raises BadProof unless our CA made it for exactly this worker."""
+    """Return the certificate's public key; raises BadProof unless one of these CAs made it for exactly this worker."""
     name = x509.UniformResourceIdentifier(worker_uri(cluster_id, worker_id))
-    _check_leaf(certificate_der, [ca_certificate], ExtendedKeyUsageOID.CLIENT_AUTH, name, "worker", now)
+    _check_leaf(certificate_der, ca_certificates, ExtendedKeyUsageOID.CLIENT_AUTH, name, "worker", now)
     public_key = _load(certificate_der).public_key()
     if not isinstance(public_key, Ed25519PublicKey):
         raise BadProof("the certificate's key is not Ed25519")

@@ -27,8 +27,8 @@ from typing import BinaryIO, Final
 from django.conf import settings
 from django.db import OperationalError, connection
 
+from audit_app.durable import sync_folder
 from dispatcher.ports import BlobRefused, BlobTooLarge, IncomingBlob, NoRoomForBlob
-from tasks_app.durable import sync_folder
 from tasks_app.incoming_blob import PartialBlob, PresentBlob
 from tasks_app.models import Blob
 

@@ -114,7 +114,9 @@ class DispatchStore:
 
     def whitelist_entry(self, worker_id: str) -> WhitelistEntry | None:
         """Return what the whitelist says of one worker."""
-        return _retryable(lambda: _whitelist_entry(worker_id))
+        return _retryable(
+            lambda: next(iter(_whitelist(Worker.objects.filter(id=worker_id), "trusted_ca_digests")), None)
+        )
 
     def enrol(
         self, *, token_id: str, secret: str, certificate_request: bytes, name: str, address: str
@@ -252,26 +254,12 @@ def _ready_task(row: Sequence[Any], inputs: Mapping[str, tuple[InputFile, ...]])
     )
 
 
-def _whitelist(workers: Any) -> list[WhitelistEntry]:
-    columns = ("id", "public_key_sha256", "admission", "is_draining", "admission_reason")
+def _whitelist(workers: Any, *more_columns: str) -> list[WhitelistEntry]:
+    columns = ("id", "public_key_sha256", "admission", "is_draining", "admission_reason", *more_columns)
     return [
-        WhitelistEntry(worker_id, key, Admission(admission), is_draining, reason)
-        for worker_id, key, admission, is_draining, reason in workers.values_list(*columns)
+        WhitelistEntry(worker_id, key, Admission(admission), is_draining, reason, *map(tuple, more))
+        for worker_id, key, admission, is_draining, reason, *more in workers.values_list(*columns)
     ]
-
-
-def _whitelist_entry(worker_id: str) -> WhitelistEntry | None:
-    worker = Worker.objects.filter(id=worker_id).first()
-    if worker is None:
-        return None
-    return WhitelistEntry(
-        worker.id,
-        worker.public_key_sha256,
-        Admission(worker.admission),
-        worker.is_draining,
-        worker.admission_reason,
-        tuple(worker.trusted_ca_digests),
-    )
 
 
 def _retryable(function: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F
 
-from audit_app.trail import AuditEvent, record
+from audit_app.trail import AuditEvent, actor_name, record
 from octaskly_wire import identity
 from octaskly_wire.errors import BadProof
 from octaskly_wire.join_token import JoinToken as TokenText
@@ -65,7 +65,7 @@ def create_join_token(*, uses: int, ttl_s: int, auto_approve: bool, actor: Any) 
             created_by=actor,
         )
         details = {"token_id": token.token_id, "uses": uses, "ttl_s": ttl_s, "auto_approve": auto_approve}
-        record(AuditEvent("join_token_created", _name_of(actor), details=details), at=now)
+        record(AuditEvent("join_token_created", actor_name(actor), details=details), at=now)
     return token.text
 
 
@@ -125,7 +125,3 @@ def _admission(known: Worker | None, *, auto_approve: bool) -> Admission:
     if known is not None and known.admission != Admission.PENDING.value:
         return Admission(known.admission)
     return Admission.APPROVED if auto_approve else Admission.PENDING
-
-
-def _name_of(actor: Any) -> str:
-    return actor.get_username() if actor is not None else "operator"

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from django.db import transaction
 
-from audit_app.trail import AuditEvent, record
+from audit_app.trail import AuditEvent, actor_name, record
 from octaskly_wire.vocabulary import Admission
 from workers_app.authorities import make_authority
 from workers_app.cluster import ensure_cluster
@@ -58,7 +58,7 @@ def begin(actor: Any, now: datetime) -> Rotation:
             )
         new = make_authority(cluster.cluster_id, now)
         details = {"old": old.digest[:16], "new": new.digest[:16]}
-        record(AuditEvent("ca_rotation_begun", _name_of(actor), details=details), at=now)
+        record(AuditEvent("ca_rotation_begun", actor_name(actor), details=details), at=now)
     rotation = status(now)
     if rotation is None:
         raise RotationRefused("another program has just ended the rotation")
@@ -97,7 +97,7 @@ def finish(actor: Any, now: datetime) -> Rotation:
         rotation = status(now)
         if rotation is None:
             raise RotationRefused("no rotation is under way: there is one CA")
-        _drop_old(rotation, _name_of(actor), now)
+        _drop_old(rotation, actor_name(actor), now)
     return rotation
 
 
@@ -119,7 +119,3 @@ def _drop_old(rotation: Rotation, actor: str, now: datetime) -> None:
         "tokens_void": len(rotation.waiting_tokens),
     }
     record(AuditEvent("ca_rotation_finished", actor, details=details), at=now)
-
-
-def _name_of(actor: Any) -> str:
-    return actor.get_username() if actor is not None else "operator"

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from django.db import transaction
 
-from audit_app.trail import AuditEvent, record
+from audit_app.trail import AuditEvent, actor_name, record
 from octaskly_wire.vocabulary import Admission
 from workers_app import signals
 from workers_app.authorities import trusted_certificates
@@ -94,7 +94,7 @@ def _step(worker_id: str, target: Admission, event_type: str, actor: Any, reason
             fields.append("approved_at")
         worker.save(update_fields=fields)
         details = {"from": present.value, **({"reason": reason} if reason else {})}
-        _recorded(AuditEvent(event_type, _name_of(actor), worker_id, details=details), now)
+        _recorded(AuditEvent(event_type, actor_name(actor), worker_id, details=details), now)
     return worker
 
 
@@ -106,14 +106,10 @@ def _set_draining(worker_id: str, actor: Any, *, is_draining: bool) -> Worker:
             worker.is_draining = is_draining
             worker.save(update_fields=["is_draining"])
             event_type = "worker_draining" if is_draining else "worker_resumed"
-            _recorded(AuditEvent(event_type, _name_of(actor), worker_id), now)
+            _recorded(AuditEvent(event_type, actor_name(actor), worker_id), now)
     return worker
 
 
 def _recorded(event: AuditEvent, now: datetime) -> None:
     record(event, at=now)
     transaction.on_commit(partial(signals.worker_changed.send, sender=Worker, worker_id=event.worker_id))
-
-
-def _name_of(actor: Any) -> str:
-    return actor.get_username() if actor is not None else "operator"

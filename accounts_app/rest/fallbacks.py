@@ -10,7 +10,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 
-from accounts_app.rest.problems import PROBLEM_TYPE, problem_document
+from accounts_app.rest.problem_document import PROBLEM_TYPE, problem_document
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -16,11 +16,11 @@ from rest_framework.settings import api_settings
 
 from accounts_app import limits
 from accounts_app.lockout import address_of
+from accounts_app.rest.problem_document import PROBLEM_TYPE, problem_document
 from accounts_app.signals import permission_denied
 
 logger = logging.getLogger(__name__)
 
-PROBLEM_TYPE = "application/problem+json"
 MAX_ERRORS = 100
 """Field errors in one document: a list of ten thousand wrong tasks is told about the first hundred."""
 
@@ -41,17 +41,6 @@ class Problem(exceptions.APIException):
         self.title = title
         self.errors = list(errors)
         self.headers = dict(headers or {})
-
-
-def problem_document(status: int, title: str = "", detail: str = "", errors: Sequence[Any] = ()) -> dict[str, Any]:
-    """Return the body of a problem."""
-    return {
-        "type": "about:blank",
-        "title": title or HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "errors": list(errors),
-    }
 
 
 def bad_field(field: str, message: str) -> Problem:

@@ -15,7 +15,7 @@ from rest_framework import serializers
 from accounts_app.permissions import AnyoneSignedIn, Public
 from accounts_app.rest import schemes
 from accounts_app.rest.negotiation import AnyAccepted
-from accounts_app.rest.problems import PROBLEM_TYPE
+from accounts_app.rest.problem_document import PROBLEM_TYPE
 
 __all__ = ["ApiSchema", "canonical_paths", "refusals", "schemes"]
 

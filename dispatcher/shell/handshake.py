@@ -208,10 +208,12 @@ class Gatekeeper:
             tls_certificate and hmac.compare_digest(tls_certificate, answer.certificate)
         ):
             raise BadProof("the TLS certificate is not the one in AUTH")
-        credentials = self._facts.credentials
-        issuer = identity.issuer_among(answer.certificate, credentials.ca_certificates)
         public_key = identity.check_worker_certificate(
-            answer.certificate, issuer, self._facts.cluster_id, hello.worker_id, datetime.now(UTC)
+            answer.certificate,
+            self._facts.credentials.ca_certificates,
+            self._facts.cluster_id,
+            hello.worker_id,
+            datetime.now(UTC),
         )
         self._check_signature(public_key, link, hello, answer, nonce)
         if entry and entry.public_key_sha256 != identity.public_key_sha256(public_key):

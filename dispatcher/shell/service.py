@@ -188,6 +188,7 @@ class DispatcherService:
         """Pump an admitted worker's messages until its link ends."""
         worker_id = link.worker_id = admitted.hello.worker_id
         registration = admitted.registration
+        issuer_digest = self._trust.issuer_digest(admitted.certificate)
         self._submit(
             [
                 WorkerConnected(
@@ -197,7 +198,7 @@ class DispatcherService:
                     link.transport,
                     admitted.hello.software_version,
                     registration,
-                    self._trust.issuer_digest(admitted.certificate),
+                    issuer_digest,
                 )
             ]
         )
@@ -227,7 +228,7 @@ class DispatcherService:
         extra = {"event": "worker_connected", **ids}
         logger.info("Worker %s (%s) connected from %s", registration.name, worker_id, link.address, extra=extra)
         self._perform(self._reactor.on_worker_joined(joined, self._loop.time()))
-        self._trust.enter(link, admitted.certificate, admitted.whitelisted.trusted_ca_digests)
+        self._trust.enter(link, admitted.certificate, issuer_digest, admitted.whitelisted.trusted_ca_digests)
         self._witnesses.on_connected(link, registration.witnessed)
         self._watch.look_now()  # The whitelist may have changed between AUTH and this moment.
         detail = "the link ended"

@@ -44,10 +44,10 @@ class TrustDesk:
 
     # --- links -------------------------------------------------------------------------------------
 
-    def enter(self, link: WorkerLink, certificate: bytes, confirmed: Sequence[str]) -> None:
+    def enter(self, link: WorkerLink, certificate: bytes, issuer_digest: str, confirmed: Sequence[str]) -> None:
         """Begin to serve a link; its worker is told whom to trust unless it has confirmed just that."""
         self._links.add(link)
-        self._remember(link.worker_id, certificate, self.issuer_digest(certificate))
+        self._remember(link.worker_id, certificate, issuer_digest)
         if tuple(confirmed) != self._credentials.ca_digests:
             self._tell(link)
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from contextlib import aclosing
 from typing import Any, Final
 
-from accounts_app.rest.problems import PROBLEM_TYPE, problem_document
+from octaskly_site.answers import send_json, send_problem
 from octaskly_site.live.disconnect import while_connected
 from octaskly_site.live.door import Door, send_response
 from octaskly_site.live.frames import FramedBytes, PlainText
 from octaskly_site.live.readers import Readers, Stopping, TooMany
-from octaskly_site.query import value_of
+from octaskly_site.query import wants_to_follow
 from octaskly_wire.vocabulary import OutputStream
 from tasks_app.api.live import FollowRequest, WaitRequest, ended_among
 from tasks_app.feed import feed
@@ -34,11 +33,7 @@ def is_live(scope: dict[str, Any]) -> bool:
     path, method = scope["path"], scope["method"]
     if method == "POST":
         return _WAIT.fullmatch(path) is not None
-    return method == "GET" and _OUTPUT.fullmatch(path) is not None and _wants_to_follow(scope)
-
-
-def _wants_to_follow(scope: dict[str, Any]) -> bool:
-    return value_of(scope.get("query_string", b""), "follow").lower() in {"1", "true"}
+    return method == "GET" and _OUTPUT.fullmatch(path) is not None and wants_to_follow(scope.get("query_string", b""))
 
 
 class LiveHttp:
@@ -54,7 +49,7 @@ class LiveHttp:
         if body is None:
             return
         if len(body) > MAX_BODY_BYTES:
-            await _send_problem(send, 413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+            await send_problem(send, 413, f"the body is larger than {MAX_BODY_BYTES} bytes")
             return
         response = await self._door.ask(scope, body)
         match getattr(response, "begin", None):
@@ -70,7 +65,7 @@ class LiveHttp:
         try:
             await while_connected(receive, work)
         except TooMany as error:
-            await _send_problem(send, 429, str(error), retry_after_s=BUSY_RETRY_S)
+            await send_problem(send, 429, str(error), (b"Retry-After", b"%d" % BUSY_RETRY_S))
         except Stopping:
             # Without an end, so that the client does not take what it has for all there is.
             return
@@ -98,7 +93,7 @@ class LiveHttp:
                 tasks = await _ended(wait)
         except Stopping:
             pass  # None has ended by now; the client asks the next dispatcher.
-        await _send_json(send, 200, {"tasks": tasks})
+        await send_json(send, 200, {"tasks": tasks})
 
 
 async def _ended(wait: WaitRequest) -> list[dict[str, Any]]:
@@ -127,21 +122,3 @@ async def _read_body(receive: Any) -> bytes | None:
             body += message.get("body", b"")
         if not message.get("more_body", False):
             return bytes(body)
-
-
-async def _send_problem(send: Any, status: int, detail: str, retry_after_s: int | None = None) -> None:
-    headers = [] if retry_after_s is None else [(b"Retry-After", b"%d" % retry_after_s)]
-    await _send_json(send, status, problem_document(status, detail=detail), PROBLEM_TYPE, headers)
-
-
-async def _send_json(
-    send: Any,
-    status: int,
-    document: Any,
-    content_type: str = "application/json",
-    headers: list[tuple[bytes, bytes]] | None = None,
-) -> None:
-    body = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
-    headers = [(b"Content-Type", content_type.encode()), (b"Content-Length", b"%d" % len(body)), *(headers or [])]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -12,7 +12,8 @@ from typing import IO, Any, cast
 from daphne.http_protocol import WebRequest
 from twisted.internet import reactor
 
-from octaskly_site.query import value_of
+from accounts_app.rest.problem_document import PROBLEM_TYPE, problem_document
+from octaskly_site.query import wants_to_follow
 from octaskly_site.web.limits import LEAST_BODY_BYTES, MAX_MEMORY_BODY_BYTES, is_file_upload
 from octaskly_site.web.room import Room
 
@@ -28,8 +29,7 @@ RETRY_AFTER_S = 10
 
 
 def _problem(status: HTTPStatus, detail: str) -> bytes:
-    document = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail, "errors": []}
-    return json.dumps(document).encode()
+    return json.dumps(problem_document(status, detail=detail)).encode()
 
 
 class Request(WebRequest):
@@ -139,7 +139,7 @@ class Request(WebRequest):
         self.requestHeaders.removeHeader(b"Expect")
         body = _problem(status, detail)
         head = (
-            f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/problem+json\r\n"
+            f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {PROBLEM_TYPE}\r\n"
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
         self.channel.transport.write(head.encode() + body)
@@ -148,7 +148,7 @@ class Request(WebRequest):
     def basic_error(self, status: int, status_text: bytes, body: str) -> None:
         """Answer what is no request at all, and what the application did not answer in time."""
         document = _problem(HTTPStatus(status), body)
-        headers = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(document))]
+        headers = [(b"content-type", PROBLEM_TYPE.encode()), (b"content-length", b"%d" % len(document))]
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
         self.handle_reply({"type": "http.response.start", "status": status, "headers": headers})
@@ -190,7 +190,7 @@ class Request(WebRequest):
         # Daphne takes this header for a proxy's word, whoever sends it.
         self.requestHeaders.removeHeader(b"Daphne-Root-Path")
         path, _, query = self.uri.partition(b"?")
-        self.is_live = path in WAIT_PATHS or value_of(query, "follow").lower() in {"1", "true"}
+        self.is_live = path in WAIT_PATHS or wants_to_follow(query)
         return super().process()
 
     def check_timeouts(self) -> None:

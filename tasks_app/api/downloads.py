@@ -15,7 +15,7 @@ from django.utils.http import content_disposition_header
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 
-from accounts_app.rest.problems import PROBLEM_TYPE, problem_document
+from accounts_app.rest.problem_document import PROBLEM_TYPE, problem_document
 from accounts_app.rest.schema import refusals
 
 PIECE_BYTES: Final = 256 << 10

@@ -55,7 +55,7 @@ def test_a_worker_on_the_whitelist_gets_a_new_certificate_for_its_key(admission)
     certificate = renew(worker_id, key)
     cluster = services.ensure_cluster(NOW)
     public_key = identity.check_worker_certificate(
-        certificate, cluster.ca_certificate, cluster.cluster_id, worker_id, LATER
+        certificate, [cluster.ca_certificate], cluster.cluster_id, worker_id, LATER
     )
     assert identity.public_key_sha256(public_key) == Worker.objects.get().public_key_sha256
     assert Worker.objects.get().certificate_expires_at == identity.certificate_expires_at(certificate)

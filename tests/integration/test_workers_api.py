@@ -76,7 +76,7 @@ def test_enrolment_gives_a_certificate_for_this_worker_only():
     enrolled = enrol(services.create_join_token(uses=1, ttl_s=60, auto_approve=True, actor=None), key)
     cluster = services.ensure_cluster(now())
     public_key = identity.check_worker_certificate(
-        enrolled.certificate, cluster.ca_certificate, cluster.cluster_id, enrolled.worker_id, now()
+        enrolled.certificate, [cluster.ca_certificate], cluster.cluster_id, enrolled.worker_id, now()
     )
     row = Worker.objects.get()
     assert row.public_key_sha256 == identity.public_key_sha256(public_key)

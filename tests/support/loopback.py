@@ -147,7 +147,7 @@ class LoopbackDispatcher:
 
     def _check(self, message: Auth) -> None:
         public_key = identity.check_worker_certificate(
-            message.certificate, self.ca, CLUSTER, self.hello.worker_id, self.now
+            message.certificate, [self.ca], CLUSTER, self.hello.worker_id, self.now
         )
         signed = auth.transcript(
             cluster_id=CLUSTER,

@@ -24,7 +24,6 @@ from octaskly_wire.identity import (
     ca_digest,
     check_worker_certificate,
     dispatcher_server_name,
-    issuer_among,
     make_certificate_request,
     public_key_sha256,
 )
@@ -156,7 +155,7 @@ def check_identity(identity: Identity) -> None:
     """Raise BadProof unless the certificate is valid now, of a CA that we trust, for our id and our key."""
     public_key = check_worker_certificate(
         identity.certificate,
-        issuer_among(identity.certificate, identity.ca_certificates),
+        identity.ca_certificates,
         identity.cluster_id,
         identity.worker_id,
         datetime.now(UTC),

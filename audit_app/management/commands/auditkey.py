@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ from django.db import connection, transaction
 
 from accounts_app.database_flags import add_database_flags
 from audit_app import keys
+from audit_app.durable import create_file
 from audit_app.keys import KeyIsElsewhere
 from audit_app.seal import WrongSeal
 from audit_app.trail import AuditEvent, record
@@ -37,7 +37,7 @@ class Command(BaseCommand):
         try:
             self._export(path)
         except KeyIsElsewhere as error:
-            self.stderr.write(f"octaskly: the key was exported already, on {error}")
+            self.stderr.write(f"octaskly: the key was exported already, on {error.exported_on}")
         except WrongSeal as error:
             self.stderr.write(f"octaskly: {error}")
         except FileExistsError:
@@ -60,7 +60,7 @@ class Command(BaseCommand):
             key = key_here()
             if key is None:
                 raise WrongSeal("the trail has no keys")
-            _write(path, key.text())
+            create_file(path, key.text().encode("ascii"))
             keys.forget_origin(now)
         if connection.vendor == "sqlite" and not connection.in_atomic_block:
             # What was removed stands in older pages of the WAL until they are overwritten.
@@ -70,12 +70,3 @@ class Command(BaseCommand):
                     self.stderr.write(
                         "The database is busy: the key stands in its -wal file until that is written over."
                     )
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a new file of mode 0600, on disk when this returns."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)

@@ -57,7 +57,7 @@ class Command(BaseCommand):
         try:
             self._prune(before, now, options["key"], is_agreed=options["yes"])
         except KeyIsElsewhere as error:
-            self.stderr.write(f"octaskly: the key of the trail was taken off this machine on {error}; give --key FILE")
+            self.stderr.write(f"octaskly: {error}")
         except (NothingToPrune, WrongSeal, BadKeyFile) as error:
             self.stderr.write(f"octaskly: nothing was removed: {error}")
         except OSError as error:

@@ -45,9 +45,7 @@ class Command(BaseCommand):
         try:
             key = Key.of_file(options["key"]) if options["key"] else None
             report = verify(key, options["checkpoints"], options["witness"])
-        except KeyIsElsewhere as error:
-            self.stderr.write(f"octaskly: the key of the trail was taken off this machine on {error}; give --key FILE")
-        except (WrongSeal, BadKeyFile) as error:
+        except (KeyIsElsewhere, WrongSeal, BadKeyFile) as error:
             self.stderr.write(f"octaskly: {error}")
         except OSError as error:
             self.stderr.write(f"octaskly: cannot read {error.filename}: {error.strerror}")

@@ -23,7 +23,7 @@ def worker_certificate(worker_id="w1", cluster_id="c1", now=NOW, ca=CA, ca_key=C
 
 def check(certificate, worker_id="w1", now=NOW):
     """Check as the dispatcher of c1 does."""
-    return identity.check_worker_certificate(certificate, CA, "c1", worker_id, now)
+    return identity.check_worker_certificate(certificate, [CA], "c1", worker_id, now)
 
 
 def test_own_worker_is_believed():
