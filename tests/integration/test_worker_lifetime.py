@@ -200,12 +200,12 @@ def test_who_forks_faster_than_he_is_killed_is_gone_too(play, level, mark):
 
 
 def test_supervisors_serve_on_and_are_as_many_as_were_needed_at_once(play, level):
-    """Attempts one after the other share a supervisor, whatever their level; two at once have two."""
+    """Attempts one after the other under the same limits share a supervisor; two at once have two."""
 
     async def scene(bench):
         served = set()
-        for at_level in (level, BASIC, level):
-            assert (await bench.run("true", at_level)).report.failure_reason is None
+        for _ in range(3):
+            assert (await bench.run("true", level)).report.failure_reason is None
             served.add(tuple(supervisors(bench)))
         for ending in [bench.start("sleep 0.3", level) for _ in range(2)]:
             await ending.is_over.wait()
@@ -215,6 +215,20 @@ def test_supervisors_serve_on_and_are_as_many_as_were_needed_at_once(play, level
     [[one]] = served
     assert len(then) == 2
     assert one in then
+
+
+def test_a_supervisor_of_other_limits_makes_room(play, level):
+    """What a supervisor put on it cannot take off: the next command gets a new one in its place, not beside it."""
+    kinds = [{"level": level}, {"level": BASIC, "limits": Limits(open_files=99)}, {"level": SandboxLevel.NONE}]
+
+    async def scene(bench):
+        seen = []
+        for kind in kinds:
+            seen.append((await bench.run("ulimit -n", **kind)).stdout)
+            await until(lambda: len(supervisors(bench)) == 1)
+        return seen
+
+    assert play(scene) == [b"1024\n", b"99\n", b"1024\n"]
 
 
 # --- death of ours -----------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ def test_the_workspace_is_private_and_wiped(play, tmp_path, level):
     command = "pwd; stat -c %a .; umask; d=.; for i in $(seq 300); do mkdir deep; cd deep; done; touch f; chmod 0 ."
 
     async def scene(bench):
-        shown = bench.host.seen_by_command(tmp_path / "work" / "attempt-t0.1")
+        shown = bench.host.seen_by_command(tmp_path / "work" / "attempt-1")
         return shown, (await bench.run(command, level)).stdout.decode().split()
 
     shown, seen = play(scene)
@@ -215,7 +215,7 @@ class Ear:
         self.is_over = asyncio.Event()
         self.heard: object = None
 
-    def started(self) -> None:
+    def started(self, at: float) -> None:
         self.heard = "started"
 
     def wrote(self, stream: str, data: bytes) -> None:
@@ -278,7 +278,7 @@ def test_a_workspace_that_cannot_be_made_refuses_the_attempt(play, tmp_path):
     """A name that is taken is no workspace."""
 
     async def scene(bench):
-        bench.workspaces.create("t0.1")
+        bench.workspaces.create("1")
         return (await bench.run("true")).refusal
 
     assert play(scene).startswith("workspace_failed")

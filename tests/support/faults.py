@@ -7,7 +7,7 @@ import json
 import os
 import sys
 
-from worker_node.sandbox import command, kernel, spawner
+from worker_node.sandbox import command, kernel, outfit, spawner
 
 if sys.platform != "win32":
     import fcntl
@@ -29,7 +29,7 @@ _KERNEL = [
 ]
 _OS = [
     *("setsid", "chdir", "open", "mkdir", "symlink", "write", "scandir", "fork", "pipe", "dup2", "execve", "close"),
-    *("pread", "pwrite", "read", "statvfs"),
+    *("pread", "pwrite", "read", "statvfs", "setgroups", "setresgid", "setresuid", "umask", "posix_spawn"),
 ]
 
 
@@ -48,12 +48,12 @@ class _Steps:
             self.count += 1
             if self.count == self.break_at:
                 # One that dies in exec looks like a command that dies at its first instruction.
-                if self.way == "death" and name != "execve":
+                if self.way == "death" and name not in {"execve", "posix_spawn"}:
                     os._exit(9)
                 raise OSError(errno.EPERM, f"broken on purpose at call {self.count}, {name}")
             result = real(*arguments, **keywords)
-            if name == "fork" and result:
-                self.break_at = 0  # the path goes on in the child
+            if name in {"fork", "posix_spawn"} and result:
+                self.break_at = 0  # the path goes on in the child, or is at its end
             return result
 
         setattr(place, name, step)
@@ -66,6 +66,7 @@ def follow(order_path: str) -> None:
     `{"fails": [NAME]}` makes them fail at each call; `{"without": FLAG}` leaves a namespace out.
     """
     clone, become = kernel.clone, command.become
+    wear, launch = outfit.Outfit.__init__, outfit.Outfit.launch
 
     def cloning(flags: int) -> int:
         order = _read(order_path)
@@ -81,7 +82,17 @@ def follow(order_path: str) -> None:
             _apply(_read(order_path))
         return become(plan, *arguments)
 
+    def wearing(self: outfit.Outfit, *arguments: object) -> None:
+        self.steps = _apply(_read(order_path))
+        wear(self, *arguments)
+
+    def launching(self: outfit.Outfit, *arguments: object) -> object:
+        pid = launch(self, *arguments)
+        self.steps.break_at = 0  # for the supervisor's own path; one that failed ends
+        return pid
+
     kernel.clone, command.become = cloning, becoming
+    outfit.Outfit.__init__, outfit.Outfit.launch = wearing, launching
 
 
 def _read(order_path: str) -> dict:
@@ -89,9 +100,9 @@ def _read(order_path: str) -> dict:
         return json.load(file)
 
 
-def _apply(order: dict) -> None:
-    if order.get("break_at"):
-        steps = _Steps(order["break_at"], order["way"])
+def _apply(order: dict) -> _Steps:
+    steps = _Steps(order.get("break_at", 0), order.get("way", ""))
+    if steps.break_at:
         for name in _KERNEL:
             steps.wrap(kernel, name)
         for name in _OS:
@@ -103,6 +114,7 @@ def _apply(order: dict) -> None:
         setattr(kernel, name, lambda *_: None)
     for name in order.get("fails", ()):
         setattr(kernel, name, _fail)
+    return steps
 
 
 def _fail(*_: object) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from worker_node.sandbox.cgroup import Group
+    from worker_node.sandbox.outfit import Outfit
 
 SWEEP_EVERY_S: Final = 0.005
 POLL_LIMITS_EVERY_S: Final = 0.1
@@ -60,6 +61,7 @@ class Attempt:
         self._main_status: int | None = None
         self._is_full = False
         self._has_lost_first = False
+        self._is_alone = False
         self._started_at = 0.0
         self._ended_at = 0.0
         self._kill_at: float | None = None
@@ -70,22 +72,29 @@ class Attempt:
         self._poll_at = 0.0
         self._glance_at = 0.0
 
-    def start(self, plan_fd: int, stdout: int, stderr: int, sandbox: Sandbox | None) -> None:
-        """Start the command; raise OSError or SandboxFailed, and then it did not run."""
+    def start(self, stdout: int, stderr: int, outfit: Outfit | None, sandbox: Sandbox | None, plan_fd: int) -> None:
+        """Start the command; raise OSError, SandboxFailed or CannotLaunch, and then it did not run.
+
+        It is started in the outfit of this process, or goes into the sandbox; with neither this process forks for it.
+        Only the sandbox needs the descriptor of the plan.
+        """
         self._prepare_workspace(stdout, stderr)
         if self.plan["group_bytes"]:
             if self._group is None:
                 raise SandboxFailed("memory group: there is none")
             self._group.begin(self.plan["group_bytes"])
         self.sandbox = sandbox
-        if sandbox is not None:
-            sandbox.start(plan_fd, stdout, stderr)
-            for fd in (stdout, stderr):
-                os.close(fd)
-        else:
+        if outfit is None and sandbox is None:
             self._main_pid, failure = command.launch(self.plan, stdout, stderr, self._uid)
             if failure:
                 raise SandboxFailed(failure)
+        else:
+            if outfit is not None:
+                self._main_pid = outfit.launch(self.plan, stdout, stderr)
+            elif sandbox is not None:
+                sandbox.start(plan_fd, stdout, stderr)
+            for fd in (stdout, stderr):
+                os.close(fd)
         self._started_at = now()
         self._poll_at = self._started_at + POLL_LIMITS_EVERY_S
         self._glance_at = self._started_at + GLANCE_EVERY_S
@@ -97,7 +106,8 @@ class Attempt:
                 workspace = self.plan["workspace"]
                 # The inputs themselves stay the worker's: who does not own a file cannot make it writable.
                 for folder in (workspace, *(f"{workspace}/{name}" for name in self.plan["folders"])):
-                    os.chown(folder, self._uid, self._uid, follow_symlinks=False)
+                    if os.lstat(folder).st_uid != self._uid:  # one that served this user before needs no write
+                        os.chown(folder, self._uid, self._uid, follow_symlinks=False)
                 for fd in (stdout, stderr):
                     os.fchown(fd, self._uid, self._uid)  # to be opened again as /dev/stdout and /dev/stderr
             if "disk_bytes" in self.plan["polled"]:
@@ -106,6 +116,10 @@ class Attempt:
             raise SandboxFailed(f"working folder: {error}") from error
 
     # --- the watch ---------------------------------------------------------------------------------
+
+    def on_all_reaped(self) -> None:
+        """Hear that the supervisor has no child left: no sandbox, and nobody of the attempt."""
+        self._is_alone = True
 
     def on_reaped(self, pid: int, status: int, usage: Any) -> None:
         """Hear that a child of the supervisor ended."""
@@ -150,7 +164,7 @@ class Attempt:
 
     def step(self) -> float:
         """Do what is due; return the seconds until the next time."""
-        if self.sandbox is None and self._main_status is not None and not self._pids():
+        if self.sandbox is None and self._main_status is not None and (self._is_alone or not self._pids()):
             self.is_over = True
         if self.is_over:
             return 0.0
@@ -279,11 +293,13 @@ class Attempt:
 
     def _blame_limit(self) -> None:
         """Name the limit that a command failed for by itself: the kernel refused it, and it gave up."""
-        was_killed_for_memory = self._group is not None and self._group.has_killed()
-        if was_killed_for_memory and (self._has_lost_first or (self._cause == "exited" and self._main_status)):
+        has_failed = self._cause == "exited" and self._main_status not in {0, None}
+        if not (has_failed or self._has_lost_first):
+            return
+        if self._group is not None and self._group.has_killed():
             self._cause, self._detail = "memory_limit", self._over_memory()
             return
-        if self._cause != "exited" or self._main_status in {0, None}:
+        if not has_failed:
             return
         allowed = self.plan["memory_bytes"]
         if self._is_full:

@@ -7,6 +7,7 @@ so paid once a supervisor, not once an attempt. What the supervisor itself uses 
 from __future__ import annotations
 
 import os
+import signal
 
 from worker_node.sandbox import kernel, proc_tree
 
@@ -121,13 +122,23 @@ def find(proc: str = "/proc/self", *, is_root: bool) -> Place | None:
 
 
 def sweep(place: Place) -> None:
-    """Remove the groups that dead supervisors left, of whatever worker."""
+    """Remove the groups that dead supervisors left, of whatever worker, and kill what still lives in them."""
     for folder in place.folders():
         for name in os.listdir(folder):
             # One that lives may have made its group and not entered it yet.
             pid = name.removeprefix(PREFIX)
             if pid != name and pid.isdigit() and not proc_tree.is_alive(int(pid)):
+                _kill_all(f"{folder}/{name}")
                 remove(folder, name)
+
+
+def _kill_all(group: str) -> None:
+    """Kill what a supervisor left that died together with its spawner: nobody else knows of it."""
+    try:
+        pids = [int(pid) for pid in _read(f"{group}/cgroup.procs").split()]
+    except OSError:
+        return
+    proc_tree.signal_all(pids, signal.SIGKILL)
 
 
 def remove(folder: str, name: str) -> None:

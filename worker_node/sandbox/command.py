@@ -101,7 +101,7 @@ def become(plan: dict[str, Any], stdout: int, stderr: int, status: int, parent_p
         be_killed_first(plan["oom_score_adj"])
         for name, value in plan["rlimits"].items():
             step = f"limit {name}"
-            _limit(name, value)
+            limit(name, value)
         if uid is not None:
             step = "user"
             kernel.become_user(uid)
@@ -172,7 +172,8 @@ def _arrange_descriptors(stdout: int, stderr: int, status: int) -> int:
     return status
 
 
-def _limit(name: str, value: int) -> None:
+def limit(name: str, value: int) -> None:
+    """Put a limit on this process for ever, as far as it is not under a lower one; raise OSError."""
     kind = getattr(resource, RLIMITS[name])
     _, ceiling = resource.getrlimit(kind)
     if ceiling != resource.RLIM_INFINITY:

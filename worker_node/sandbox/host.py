@@ -43,8 +43,8 @@ class CommandEnd:
 class Watcher(Protocol):
     """Hears of one command's life. After `ended` or `refused` nothing more comes."""
 
-    def started(self) -> None:
-        """Hear that the command runs."""
+    def started(self, at: float) -> None:
+        """Hear that the command runs, or ran; `at` is when it began, in seconds of `time.monotonic`."""
 
     def wrote(self, stream: OutputStream, data: bytes) -> None:
         """Take output."""

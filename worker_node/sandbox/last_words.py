@@ -14,7 +14,7 @@ def receive(channel: socket.socket, max_bytes: int) -> tuple[bytes, list[int]]:
     """
     for _ in range(2):
         try:
-            return _receive(channel, max_bytes)
+            return receive_now(channel, max_bytes, 1)
         except BlockingIOError:
             raise
         except ConnectionResetError:
@@ -24,11 +24,14 @@ def receive(channel: socket.socket, max_bytes: int) -> tuple[bytes, list[int]]:
     return b"", []
 
 
-def _receive(channel: socket.socket, max_bytes: int) -> tuple[bytes, list[int]]:
-    # Not socket.recv_fds, which takes flags and forgets them.
+def receive_now(channel: socket.socket, max_bytes: int, max_fds: int) -> tuple[bytes, list[int]]:
+    """Return the next message and the descriptors with it, which no command inherits; raise OSError.
+
+    Not socket.recv_fds, which takes flags and forgets them.
+    """
     fds = array.array("i")
     flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-    text, extras, _, _ = channel.recvmsg(max_bytes, socket.CMSG_LEN(fds.itemsize), flags)
+    text, extras, _, _ = channel.recvmsg(max_bytes, socket.CMSG_LEN(max_fds * fds.itemsize), flags)
     for level, kind, data in extras:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])

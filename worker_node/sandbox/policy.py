@@ -14,11 +14,17 @@ from worker_node.sandbox.environment import task_environment
 from worker_node.sandbox.limits import EffectiveLimits, LimitSettings, effective_limits
 
 OOM_SCORE_ADJ: Final = 500
+LEAST_INHERITED: Final = {"open_files": 64, "data_bytes": 256 << 20}
+"""Limits that a supervisor can live under itself; below them it forks for the command."""
 PAGE_BYTES: Final = 4096
 """What a file or a folder counts at least, on disk and in memory."""
 SHELL: Final = "/bin/sh"
 INSIDE: Final = "/tmp"  # noqa: S108 - the sandbox's own
 """Where a sandboxed command finds its working folder."""
+
+
+Outfit = tuple[bool, tuple[tuple[str, int], ...]]
+"""Whether new privileges are forbidden, and the limits."""
 
 
 class Backend(StrEnum):
@@ -84,6 +90,17 @@ class SandboxPlan:
     canary: Mapping[str, Any] | None = None
     """Facts for the probe's attacks, which then run where the command would."""
 
+    @property
+    def outfit(self) -> Outfit | None:
+        """Return what a supervisor puts on for ever to start this command; None where it must fork instead.
+
+        Processor time is no part of it, since its own would count.
+        """
+        too_low = any(self.rlimits.get(name, least) < least for name, least in LEAST_INHERITED.items())
+        if self.sandbox or self.canary or too_low or "cpu_seconds" in self.rlimits:
+            return None
+        return self.no_new_privileges, tuple(self.rlimits.items())
+
     def for_spawner(self) -> dict[str, Any]:
         """Return the plan as a supervisor reads it."""
         return {
@@ -102,6 +119,7 @@ class SandboxPlan:
             "inputs": list(self.inputs),
             "folders": folders_of(self.inputs),
             "canary": dict(self.canary) if self.canary else None,
+            "inherits": self.outfit is not None,
         }
 
 

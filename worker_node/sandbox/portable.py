@@ -65,7 +65,7 @@ class PortableHost:
             watcher.refused(f"start: {error}")
             return
         started_at = time.monotonic()
-        watcher.started()
+        watcher.started(time.monotonic())
         pid = transport.get_pid()
         cause = await self._await_end(plan, process.has_exited)
         tree = _tree(pid)

@@ -14,10 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
-import psutil
-
 from octaskly_wire.messages import AssignAttempt, LevelProof
 from octaskly_wire.vocabulary import OutputStream, SandboxLevel
+from worker_node.sandbox import proc_tree
 from worker_node.sandbox.canary import STOPPED, attacks, namespaces
 from worker_node.sandbox.cgroup import PREFIX
 from worker_node.sandbox.gaps import gaps_of
@@ -247,7 +246,7 @@ class Song:
         """Return what came out."""
         return self.output[stream].decode(errors="replace")
 
-    def started(self) -> None:
+    def started(self, at: float) -> None:
         """Hear that the command runs."""
 
     def wrote(self, stream: OutputStream, data: bytes) -> None:
@@ -311,6 +310,10 @@ def judge(song: Song, plan: SandboxPlan) -> list[str]:
 def _is_alive(pid_text: str) -> bool:
     if not pid_text.isdigit():
         return True
+    if sys.platform == "linux":
+        return proc_tree.is_alive(int(pid_text))
+    import psutil
+
     try:
         return bool(psutil.Process(int(pid_text)).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

@@ -8,13 +8,14 @@ import json
 import logging
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Any, Final
 
 from octaskly_wire.vocabulary import OutputStream
 from worker_node.sandbox import last_words
 from worker_node.sandbox.host import CommandEnd, EndCause, Watcher
-from worker_node.sandbox.policy import HostFacts, SandboxPlan
+from worker_node.sandbox.policy import HostFacts, Outfit, SandboxPlan
 from worker_node.sandbox.spawner import SHOWN_WORKSPACES
 from worker_node.sandbox.spawner_process import SpawnerGone, SpawnerProcess, SpawnerSettings, send_plan
 
@@ -59,16 +60,17 @@ class SpawnerHost:
         """Start a command by plan; a failure is told to the watcher."""
         # One that idled may have died unheard; a new one is the last try.
         while True:
-            is_last_try = not self._idle
+            supervisor = self._take_idle(plan)
+            is_last_try = supervisor is None
             try:
-                supervisor = self._idle.pop() if self._idle else self._new_supervisor()
-                pipes = supervisor.send(plan)
+                if supervisor is None:
+                    supervisor = self._new_supervisor(plan.outfit)
+                self._attempts[plan.attempt_id] = supervisor.begin(plan, watcher)
             except (SpawnerGone, OSError, ValueError) as error:
                 if is_last_try:
                     watcher.refused(f"no supervisor: {error}")
                     return
                 continue
-            self._attempts[plan.attempt_id] = _Attempt(self, plan.attempt_id, supervisor, pipes, watcher)
             return
 
     def stop(self, attempt_id: str, *, at_once: bool) -> None:
@@ -102,13 +104,30 @@ class SpawnerHost:
         else:
             self._idle.append(supervisor)
 
-    def _new_supervisor(self) -> _Supervisor:
+    def forget(self, supervisor: _Supervisor) -> None:
+        """Drop a supervisor that died while it idled."""
+        if supervisor in self._idle:
+            self._idle.remove(supervisor)
+
+    def _take_idle(self, plan: SandboxPlan) -> _Supervisor | None:
+        """Return an idle supervisor in the outfit of this plan, best the one that was last in the same workspace."""
+        suited = [idle for idle in self._idle if idle.outfit == plan.outfit]
+        if not suited:
+            # As many as were ever needed at once: one of another kind makes room.
+            if self._idle:
+                self._idle.pop(0).close()
+            return None
+        chosen = next((idle for idle in suited if idle.workspace == plan.workspace), suited[-1])
+        self._idle.remove(chosen)
+        return chosen
+
+    def _new_supervisor(self, outfit: Outfit | None) -> _Supervisor:
         try:
             control = self._spawner.new_supervisor()
         except SpawnerGone:
             self._replace_spawner()
             control = self._spawner.new_supervisor()
-        return _Supervisor(control, self.spawner_pid)
+        return _Supervisor(self, control, self.spawner_pid, outfit)
 
     def _new_spawner(self) -> SpawnerProcess:
         spawner = SpawnerProcess(self._settings)
@@ -139,31 +158,57 @@ class SpawnerHost:
 class _Supervisor:
     """The worker's end of one supervisor, which serves one attempt after the other."""
 
-    def __init__(self, control: socket.socket, spawner_pid: int) -> None:
-        self.control = control
+    def __init__(self, host: SpawnerHost, control: socket.socket, spawner_pid: int, outfit: Outfit | None) -> None:
         self.spawner_pid = spawner_pid
+        self.outfit = outfit
+        self.workspace = ""
+        """Of its last attempt."""
+        self._host = host
+        self._control = control
         self._number = 0
+        self._attempt: _Attempt | None = None
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(control, self._hear)
 
-    def send(self, plan: SandboxPlan) -> tuple[int, int]:
-        """Hand over an attempt; return where its output is read; raise SpawnerGone, and then it is closed."""
+    def begin(self, plan: SandboxPlan, watcher: Watcher) -> _Attempt:
+        """Hand over an attempt; raise SpawnerGone, and then it is closed."""
         self._number += 1
+        self.workspace = plan.workspace
         try:
-            return send_plan(self.control, self._number, plan)
+            pipes = send_plan(self._control, self._number, plan)
         except OSError as error:
             # One that could not be made has said why before it closed the socket.
             detail = str(error)
             with contextlib.suppress(OSError, ValueError):
-                detail = json.loads(self.control.recv(MAX_EVENT_BYTES))["detail"]
+                detail = json.loads(self._control.recv(MAX_EVENT_BYTES))["detail"]
             self.close()
             raise SpawnerGone(detail) from error
+        self._attempt = _Attempt(self._host, plan.attempt_id, self, pipes, watcher)
+        return self._attempt
 
     def order(self, word: str) -> None:
         # A supervisor that is gone has killed everything already, or the spawner does.
         with contextlib.suppress(OSError):
-            self.control.send(f"{word} {self._number}".encode())
+            self._control.send(f"{word} {self._number}".encode())
+
+    def end_attempt(self) -> None:
+        """Hear nothing more for the present attempt."""
+        self._attempt = None
 
     def close(self) -> None:
-        self.control.close()
+        self._loop.remove_reader(self._control)
+        self._control.close()
+
+    def _hear(self) -> None:
+        try:
+            text, fds = last_words.receive(self._control, MAX_EVENT_BYTES)
+        except BlockingIOError:
+            return
+        if self._attempt is not None:
+            self._attempt.on_event(json.loads(text) if text else {"event": "gone"}, fds)
+        else:  # idle, and dead
+            self._host.forget(self)
+            self.close()
 
 
 class _Attempt:
@@ -180,44 +225,20 @@ class _Attempt:
         self._pipes: dict[int, OutputStream] = {pipes[0]: "stdout", pipes[1]: "stderr"}
         self._loop = asyncio.get_running_loop()
         self._started_at: float | None = None
-        self._loop.add_reader(supervisor.control, self._hear)
-        for fd in self._pipes:
-            self._loop.add_reader(fd, self._read, fd)
 
     def give_up(self) -> None:
         """Stop listening to a supervisor that did not answer in time."""
         self._end(CommandEnd(EndCause.LOST, None, None, self._elapsed_ms(), detail="the worker stopped"))
 
-    def _read(self, fd: int) -> bool:
-        """Take what a pipe holds; return whether more may be there."""
-        try:
-            data = os.read(fd, READ_BYTES)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            logger.warning("Output of %s cannot be read: %s", self._id, error)
-            data = b""
-        if data:
-            self._watcher.wrote(self._pipes[fd], data)
-            return True
-        self._drop_pipe(fd)
-        return False
-
-    def _drop_pipe(self, fd: int) -> None:
-        self._loop.remove_reader(fd)
-        del self._pipes[fd]
-        os.close(fd)
-
-    def _hear(self) -> None:
-        try:
-            text, fds = last_words.receive(self.supervisor.control, MAX_EVENT_BYTES)
-        except BlockingIOError:
-            return
-        event: dict[str, Any] = json.loads(text) if text else {"event": "gone"}
+    def on_event(self, event: dict[str, Any], fds: list[int]) -> None:
+        """Take a word of the supervisor."""
+        if (started_at := event.get("started_at")) is not None:
+            self._on_started(started_at)
         match event["event"]:
             case "started":
-                self._started_at = self._loop.time()
-                self._watcher.started()
+                # Not before: what a short command wrote is read once, at its end.
+                for fd in self._pipes:
+                    self._loop.add_reader(fd, self._read, fd)
             case "refused":
                 self._close(is_last=event["is_last"])
                 self._watcher.refused(event["detail"])
@@ -239,8 +260,32 @@ class _Attempt:
                 detail = "the supervisor of this command died; the command was killed"
                 self._end(CommandEnd(EndCause.LOST, None, None, self._elapsed_ms(), detail=detail))
 
+    def _on_started(self, at: float) -> None:
+        self._started_at = at
+        self._watcher.started(at)
+
     def _elapsed_ms(self) -> int:
-        return 0 if self._started_at is None else round((self._loop.time() - self._started_at) * 1000)
+        return 0 if self._started_at is None else round((time.monotonic() - self._started_at) * 1000)
+
+    def _read(self, fd: int) -> bool:
+        """Take what a pipe holds; return whether more may be there."""
+        try:
+            data = os.read(fd, READ_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            logger.warning("Output of %s cannot be read: %s", self._id, error)
+            data = b""
+        if data:
+            self._watcher.wrote(self._pipes[fd], data)
+            return True
+        self._drop_pipe(fd)
+        return False
+
+    def _drop_pipe(self, fd: int) -> None:
+        self._loop.remove_reader(fd)
+        del self._pipes[fd]
+        os.close(fd)
 
     def _end(self, end: CommandEnd, *, is_last: bool = True) -> None:
         # All writers are dead, so what they wrote is in the pipes now: no waiting for an end that a stray
@@ -255,6 +300,6 @@ class _Attempt:
     def _close(self, *, is_last: bool) -> None:
         for fd in list(self._pipes):
             self._drop_pipe(fd)
-        self._loop.remove_reader(self.supervisor.control)
+        self.supervisor.end_attempt()
         self._host.let_go(self._id, self.supervisor, is_last=is_last)
         self.is_over.set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
@@ -17,6 +16,9 @@ from worker_node.sandbox.policy import SandboxPlan
 
 SEND_TIMEOUT_S: Final = 2.0
 """A spawner that takes no request for so long is stuck and is replaced."""
+
+MAX_INLINE_BYTES: Final = 32 << 10
+"""Of a plan that goes to a supervisor in its order."""
 
 _SCRIPT: Final = Path(__file__).with_name("spawner.py")
 
@@ -100,22 +102,36 @@ class SpawnerProcess:
 
 def send_plan(control: socket.socket, number: int, plan: SandboxPlan) -> tuple[int, int]:
     """Hand an attempt to a supervisor; return the descriptors of its stdout and stderr, or raise OSError."""
-    with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
-        # A plan may be longer than a message.
-        plan_fd = os.memfd_create("plan")
-        theirs.callback(os.close, plan_fd)
-        with open(plan_fd, "wb", closefd=False) as file:
-            file.write(json.dumps(plan.for_spawner()).encode())
-        stdout_read, stdout_write = _pipe(ours, theirs)
-        stderr_read, stderr_write = _pipe(ours, theirs)
-        socket.send_fds(control, [b"run %d" % number], [plan_fd, stdout_write, stderr_write])
-        ours.pop_all()
-    return stdout_read, stderr_read
+    order, text = b"run %d\n" % number, json.dumps(plan.for_spawner()).encode()
+    ours: list[int] = []
+    theirs: list[int] = []
+    try:
+        for _ in range(2):
+            read, write = os.pipe()
+            ours.append(read)
+            theirs.append(write)
+            os.set_blocking(read, False)
+        # A plan may be longer than a message, and what passes it on needs it as a file.
+        if plan.sandbox is None and len(text) <= MAX_INLINE_BYTES:
+            order += text
+        else:
+            theirs.append(_file_of(text))
+        socket.send_fds(control, [order], theirs)
+    except BaseException:
+        _close(ours)
+        raise
+    finally:
+        _close(theirs)
+    return ours[0], ours[1]
 
 
-def _pipe(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[int, int]:
-    read, write = os.pipe()
-    ours.callback(os.close, read)
-    theirs.callback(os.close, write)
-    os.set_blocking(read, False)
-    return read, write
+def _file_of(text: bytes) -> int:
+    fd = os.memfd_create("plan")
+    with open(fd, "wb", closefd=False) as file:
+        file.write(text)
+    return fd
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)

@@ -3,8 +3,9 @@
 Theory of operation. A supervisor is forked by the spawner, in a session of its own, and serves one slot. It is a
 subreaper: a descendant whose parent dies becomes its child, also one that called setsid. So "no children left"
 means "no process of this attempt left", which waitpid tells with certainty. The worker talks to it over a
-control socket: `run N` with three descriptors (plan, stdout, stderr), `cancel N`, `kill N`. Orders for an
-attempt that is over meanwhile carry an old number and are dropped.
+control socket: `run N` with two descriptors (stdout, stderr) and the plan in a third or behind a line's end,
+`cancel N`, `kill N`. Orders for an attempt that is over meanwhile carry an old number and are dropped. A command that
+ends within some milliseconds is told of once, at its end.
 
 When the spawner dies the kernel sends SIGTERM, and when the worker dies the control socket ends: both mean
 KILL at once. The supervisor itself outlives that, to clean up. Standard library only.
@@ -17,11 +18,13 @@ import os
 import select
 import signal
 import socket
+import time
 
-from worker_node.sandbox import kernel, leftovers
+from worker_node.sandbox import kernel, last_words, leftovers
 from worker_node.sandbox.attempt import Attempt
 from worker_node.sandbox.cgroup import Group
 from worker_node.sandbox.namespaces import Sandbox, SandboxFailed
+from worker_node.sandbox.outfit import CannotLaunch, Outfit
 
 TYPE_CHECKING = False  # the spawner does without typing: 2 ms and half a megabyte in every fork
 if TYPE_CHECKING:
@@ -31,8 +34,11 @@ if TYPE_CHECKING:
     from worker_node.sandbox.cgroup import Place
 
 DESCRIPTORS: Final = 3
+MAX_ORDER_BYTES: Final = 64 << 10
 ATTEMPTS_A_LIFE: Final = 1000
 """After so many a new process takes over: whatever this one may have gathered is gone."""
+TELL_STARTED_AFTER_S: Final = 0.003
+"""A command that is over by then needs no word of its own for its start: the worker wakes up once, not twice."""
 
 
 class Settings:
@@ -55,7 +61,10 @@ class Supervisor:
         self._uid = uid
         self._group: Group | None = None
         self._attempt: Attempt | None = None
+        self._outfit: Outfit | None = None
         self._number = 0
+        self._started_at: float | None = None
+        """When the command began; None once that was told."""
         self._prepared: Sandbox | None = None
         self._leaving: list[Sandbox] = []
         self._is_ending = False
@@ -107,6 +116,12 @@ class Supervisor:
         if attempt is None:
             return None
         wait_s = attempt.step()
+        if self._started_at is not None and not attempt.is_over:
+            untold_s = self._started_at + TELL_STARTED_AFTER_S - time.monotonic()
+            if untold_s <= 0:
+                self._tell({"event": "started"})
+            else:
+                wait_s = min(wait_s, untold_s)
         if attempt.is_over:
             self._attempt = None
             if attempt.sandbox is not None:
@@ -127,6 +142,8 @@ class Supervisor:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
+                if self._attempt is not None:
+                    self._attempt.on_all_reaped()
                 return
             if pid == 0:
                 return
@@ -149,13 +166,14 @@ class Supervisor:
 
     def _obey(self) -> None:
         try:
-            data, fds, _, _ = socket.recv_fds(self._control, 64, DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+            data, fds = last_words.receive_now(self._control, MAX_ORDER_BYTES, DESCRIPTORS)
         except OSError:
             data, fds = b"", []
-        word, _, number = data.partition(b" ")
+        order, _, plan = data.partition(b"\n")
+        word, _, number = order.partition(b" ")
         if word == b"run":
             self._number = int(number)
-            self._begin(*fds)
+            self._begin(plan, *fds)
         elif not word:
             self._poller.unregister(self._control)
             self._end()
@@ -165,8 +183,8 @@ class Supervisor:
             else:
                 self._attempt.kill()
 
-    def _begin(self, plan_fd: int, stdout: int, stderr: int) -> None:
-        plan: dict[str, Any] = json.loads(os.pread(plan_fd, os.fstat(plan_fd).st_size, 0))
+    def _begin(self, text: bytes, stdout: int, stderr: int, plan_fd: int = -1) -> None:
+        plan: dict[str, Any] = json.loads(text or os.pread(plan_fd, os.fstat(plan_fd).st_size, 0))
         if plan["canary"]:
             import worker_node.sandbox.canary  # noqa: F401 - its forks cannot load it any more
 
@@ -175,8 +193,8 @@ class Supervisor:
         try:
             if plan["sandbox"]:
                 sandbox = self._take_sandbox(plan)
-            attempt.start(plan_fd, stdout, stderr, sandbox)
-        except (OSError, SandboxFailed) as error:
+            attempt.start(stdout, stderr, self._outfit_for(plan), sandbox, plan_fd)
+        except (OSError, SandboxFailed, CannotLaunch) as error:
             if sandbox is not None:
                 sandbox.discard()
             # What failed once may be broken for good here: the next attempt gets a new supervisor.
@@ -184,12 +202,22 @@ class Supervisor:
             self._tell({"event": "refused", "detail": str(error)})
             return
         finally:
-            os.close(plan_fd)
+            if plan_fd >= 0:
+                os.close(plan_fd)
         self._attempt = attempt
-        self._tell({"event": "started"})
+        self._started_at = time.monotonic()
         if sandbox is not None:
             self._poller.register(sandbox.channel, select.POLLIN)
             self._prepare(plan)
+
+    def _outfit_for(self, plan: dict[str, Any]) -> Outfit | None:
+        """Return the outfit to start a command in, put on the first time; None for one that cannot be started so."""
+        if self._outfit is None and plan["inherits"]:
+            self._outfit = Outfit(plan, self._uid, self._spawner_pid)
+        # The worker gives this process no other plans than the first one was like.
+        elif self._outfit is not None and not self._outfit.fits(plan):
+            raise CannotLaunch("outfit: this supervisor serves attempts under other limits")
+        return self._outfit
 
     def _take_sandbox(self, plan: dict[str, Any]) -> Sandbox:
         """Return the prepared sandbox if it suits and is sound, else a new one."""
@@ -253,7 +281,8 @@ class Supervisor:
 
     def _tell(self, event: dict[str, Any], fds: Sequence[int] = ()) -> None:
         """Tell the worker; `is_last` says that this supervisor takes no more attempts."""
-        text = json.dumps(event | {"is_last": self._is_ending}).encode()
+        text = json.dumps(event | {"is_last": self._is_ending, "started_at": self._started_at}).encode()
+        self._started_at = None
         try:
             socket.send_fds(self._control, [text], fds, socket.MSG_NOSIGNAL)
         except OSError:

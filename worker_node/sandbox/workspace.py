@@ -1,4 +1,8 @@
-"""Attempt folders: made, handed to one command, wiped. Used only while no process of the attempt lives."""
+"""Attempt folders: made, handed to one command, wiped. Used only while no process of the attempt lives.
+
+Making and removing a folder waits for the journal of its file system, which others may be filling. A folder in which
+the command left nothing serves another attempt instead.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,30 @@ class Workspaces:
         """Make the root, closed to other users."""
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.root = root
+        self._spare: list[Path] = []
+        self._made = 0
+
+    def take(self) -> Path:
+        """Return an empty folder for one attempt."""
+        if self._spare:
+            return self._spare.pop()
+        self._made += 1
+        return self.create(str(self._made))
+
+    def give_back(self, folder: Path) -> bool:
+        """Keep a folder for another attempt if it is as good as new; return whether it is.
+
+        Not for one that a sandbox shows: its promise covers also what could be hidden in a folder's times.
+        """
+        if not _is_as_new(folder):
+            return False
+        self._spare.append(folder)
+        return True
+
+    def close(self) -> None:
+        """Remove the folders that wait for attempts."""
+        while self._spare:
+            self.remove_if_empty(self._spare.pop())
 
     def create(self, attempt_id: str) -> Path:
         """Make the empty folder of one attempt."""
@@ -48,6 +76,15 @@ class Workspaces:
             else:
                 leftover.unlink()
         return len(leftovers)
+
+
+def _is_as_new(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            is_empty = next(entries, None) is None
+        return is_empty and os.stat(folder).st_mode == stat.S_IFDIR | 0o700 and not os.listxattr(folder)
+    except (OSError, AttributeError):  # gone, or no such attributes on this system: made anew each time
+        return False
 
 
 def has_file_of(folder: Path, size_bytes: int) -> bool:

@@ -78,6 +78,11 @@ class Capture:
         place = start - tail_starts_at
         return start, bytes(memoryview(self._tail)[place : place + max_bytes])
 
+    @property
+    def is_long(self) -> bool:
+        """Whether a part of it lies in a file."""
+        return self._file is not None
+
     def finish(self) -> KeptOutput | LongOutput:
         """Return what was kept. A long output stays readable."""
         if self._file is not None:

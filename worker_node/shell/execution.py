@@ -101,9 +101,9 @@ class Execution:
 
     # --- the host's words --------------------------------------------------------------------------
 
-    def started(self) -> None:
-        """Hear that the command runs."""
-        self._spawn_seconds = time.monotonic() - self._asked_at
+    def started(self, at: float) -> None:
+        """Hear that the command runs, or ran."""
+        self._spawn_seconds = max(0.0, at - self._asked_at)
         self._parts.listener.started(self._plan.attempt_id)
 
     def wrote(self, stream: OutputStream, data: bytes) -> None:
@@ -113,7 +113,12 @@ class Execution:
     def ended(self, end: CommandEnd) -> None:
         """Hear that no process of the command is left."""
         self._parts.live.end(self._plan.attempt_id)
-        self._parts.spawn(self._finish(end))
+        if self._takes_time(end) or not self._parts.workspaces.give_back(self._folder):
+            self._parts.spawn(self._finish(end))
+            return
+        outputs = [self._captures[stream].finish_in_memory() for stream in ("stdout", "stderr")]
+        self._let_go()
+        self._parts.listener.finished(self._plan.attempt_id, Outcome(self._report_of(end), *outputs))
 
     def refused(self, detail: str) -> None:
         """Hear that the command never ran."""
@@ -154,10 +159,22 @@ class Execution:
 
     # --- after the command -------------------------------------------------------------------------
 
+    def _takes_time(self, end: CommandEnd) -> bool:
+        """Return whether there is anything to do for the outcome, as after few commands, or for the workspace."""
+        return bool(
+            self._assignment.outputs
+            or self._plan.sandbox
+            or end.tmp_fd is not None
+            or self._may_have_filled_a_file(end)
+            or any(capture.is_long for capture in self._captures.values())
+        )
+
+    def _report_of(self, end: CommandEnd, *, filled_a_file: bool = False) -> OutcomeReport:
+        return report_of(self._plan, end, filled_a_file=filled_a_file, spawn_seconds=self._spawn_seconds)
+
     async def _finish(self, end: CommandEnd) -> None:
         try:
-            filled_a_file = await self._has_filled_a_file(end)
-            report = report_of(self._plan, end, filled_a_file=filled_a_file, spawn_seconds=self._spawn_seconds)
+            report = self._report_of(end, filled_a_file=await self._has_filled_a_file(end))
             if self._assignment.outputs and report.failure_reason not in _NOTHING_TO_COLLECT:
                 report = await self._with_outputs(report, end.tmp_fd)
         finally:
@@ -180,8 +197,11 @@ class Execution:
             return capture.finish_in_memory()
         return replace(kept.ends, content=content)
 
+    def _may_have_filled_a_file(self, end: CommandEnd) -> bool:
+        return end.exit_code == SHELL_SIGNAL_BASE + SIGXFSZ and "file_bytes" in self._plan.rlimits
+
     async def _has_filled_a_file(self, end: CommandEnd) -> bool:
-        if end.exit_code != SHELL_SIGNAL_BASE + SIGXFSZ or "file_bytes" not in self._plan.rlimits:
+        if not self._may_have_filled_a_file(end):
             return False
         return await asyncio.to_thread(has_file_of, self._folder, self._plan.rlimits["file_bytes"])
 
@@ -246,8 +266,11 @@ class Execution:
                 error,
                 extra=of_attempt("wiping_failed", attempt_id, detail=str(error)),
             )
-        self._parts.live.forget(attempt_id)
-        self._parts.files.release(attempt_id)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._parts.live.forget(self._plan.attempt_id)
+        self._parts.files.release(self._plan.attempt_id)
 
 
 def _failed(report: OutcomeReport, reason: FailureReason, detail: str) -> OutcomeReport:

@@ -46,7 +46,7 @@ class Runner:
         """Run one attempt; all that follows is told to the listener."""
         parts = self._parts
         try:
-            folder = parts.workspaces.create(assignment.attempt_id)
+            folder = parts.workspaces.take()
         except OSError as error:
             self._listener.refused(assignment.attempt_id, RejectionReason.WORKSPACE_FAILED, str(error))
             return
@@ -67,6 +67,7 @@ class Runner:
         await self._parts.host.close()
         while self._chores:
             await asyncio.gather(*self._chores)
+        self._parts.workspaces.close()
 
     def _spawn(self, chore: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(chore)
