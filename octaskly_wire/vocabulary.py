@@ -77,6 +77,8 @@ class LinkPurpose(StrEnum):
 class HeldPhase(StrEnum):
     """How far an attempt that a reconnecting worker still holds has come."""
 
+    WAITING = "waiting"
+    """Its command has not begun."""
     RUNNING = "running"
     FINISHED = "finished"
 

@@ -30,7 +30,7 @@ from octaskly_wire.messages import (
 )
 from octaskly_wire.vocabulary import RejectionReason
 from worker_node.config import WorkerConfig
-from worker_node.core import delivery, reactor
+from worker_node.core import delivery, handing_back, reactor
 from worker_node.core.effects import (
     CloseLink,
     Effect,
@@ -48,7 +48,6 @@ from worker_node.core.outcome import Outcome
 from worker_node.core.state import WorkerState
 from worker_node.logs import of_attempt
 from worker_node.sandbox.host import Host
-from worker_node.sandbox.portable import PortableHost
 from worker_node.sandbox.probe import LevelReport, prove_levels
 from worker_node.sandbox.spawner_host import SpawnerHost
 from worker_node.sandbox.survey import survey
@@ -78,6 +77,8 @@ LAST_WORDS_S: Final = 5.0
 def new_host(workspaces: Workspaces) -> Host:
     """Return what runs commands on this system."""
     if sys.platform != "linux":
+        from worker_node.sandbox.portable import PortableHost
+
         return PortableHost()
     return SpawnerHost(*survey(workspaces.root))
 
@@ -128,6 +129,7 @@ class Node:
         self._is_quiet = asyncio.Event()
         self._must_leave = asyncio.Event()
         self._why_leave = ""
+        self._patience: asyncio.TimerHandle | None = None
         self._stop_asked = asyncio.Event()
         self._kill_asked = asyncio.Event()
 
@@ -230,7 +232,7 @@ class Node:
                 state.witnessed = self._witness.highest
                 return
             case AssignAttempt():
-                effects = reactor.on_assign(state, message)
+                effects = reactor.on_assign(state, message, self._loop.time())
             case CancelAttempt():
                 effects = reactor.on_cancel(state, message, self._loop.time())
             case AcknowledgeOutcome():
@@ -262,10 +264,11 @@ class Node:
         self._perform(reactor.on_process_started(self._state, attempt_id))
 
     def _on_finished(self, attempt_id: str, outcome: Outcome) -> None:
-        report = outcome.report
-        reason = report.failure_reason or "completed"
-        extra = of_attempt("attempt_ended", attempt_id, reason=reason, duration_ms=report.duration_ms)
-        logger.debug("Attempt %s ended: %s, exit code %s", attempt_id, reason, report.exit_code, extra=extra)
+        if logger.isEnabledFor(logging.DEBUG):
+            report = outcome.report
+            reason = report.failure_reason or "completed"
+            extra = of_attempt("attempt_ended", attempt_id, reason=reason, duration_ms=report.duration_ms)
+            logger.debug("Attempt %s ended: %s, exit code %s", attempt_id, reason, report.exit_code, extra=extra)
         self._perform(reactor.on_process_exited(self._state, attempt_id, outcome, self._loop.time()))
 
     def _on_refused(self, attempt_id: str, reason: RejectionReason, detail: str) -> None:
@@ -321,6 +324,13 @@ class Node:
         else:
             self._is_quiet.clear()
         self._keeper.on_step()
+        ends_at = self._state.patience_ends_at
+        if self._patience is None and ends_at is not None:
+            self._patience = self._loop.call_at(ends_at, self._on_patience_over)
+
+    def _on_patience_over(self) -> None:
+        self._patience = None
+        self._perform(handing_back.on_patience_over(self._state, self._loop.time()))
 
     def _leave(self, reason: str) -> None:
         self._why_leave = self._why_leave or reason

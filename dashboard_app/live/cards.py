@@ -14,7 +14,7 @@ MAX_COMMAND: Final = 200
 MAX_REASON: Final = 200
 
 
-def worker_card(worker: Worker, slots_used: int) -> dict[str, Any]:
+def worker_card(worker: Worker, live_attempts: int) -> dict[str, Any]:
     """Return a worker as it is shown; what it has not told yet is null."""
     status = worker_status(worker)
     round_trip_s = worker.vitals.get("round_trip_seconds")
@@ -25,7 +25,8 @@ def worker_card(worker: Worker, slots_used: int) -> dict[str, Any]:
         "status_text": _status_text(worker, status),
         "is_draining": worker.is_draining,
         "slots": worker.slots,
-        "slots_used": slots_used,
+        # What is assigned beyond the slots waits on the worker and uses none.
+        "slots_used": min(live_attempts, worker.slots),
         "cpu_count": worker.cpu_count,
         "cpu_percent": worker.vitals.get("cpu_percent"),
         "memory_total_bytes": worker.memory_total_bytes,

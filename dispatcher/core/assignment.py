@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dispatcher.core.config import EngineConfig
 from dispatcher.core.effects import AttemptKey, ClaimTask, Effect, FetchFitting, FetchReady, ReadyTask, TaskClass
-from dispatcher.core.free_workers import classes_of
 from dispatcher.core.ready_queue import BEHIND_ALL, Entry, Order, ReadyQueue
 from dispatcher.core.state import DispatcherState, LiveAttempt, Search, WorkerState
 from octaskly_wire.messages import AssignAttempt
@@ -29,7 +28,10 @@ def fetch_head(state: DispatcherState, config: EngineConfig) -> list[Effect]:
         return []
     state.classes_to_fetch -= wanted
     state.is_fetching = True
-    return [FetchReady(frozenset(wanted), max(config.window_tasks, 2 * service.slots))]
+    # While nobody is free a few to go on with are enough: each submission asks for the head anew.
+    is_somebody_free = any(state.free.has_any(task_class) for task_class in wanted)
+    limit = max(config.window_tasks, 2 * service.slots) if is_somebody_free else config.window_tasks
+    return [FetchReady(frozenset(wanted), limit)]
 
 
 def fill_worker(state: DispatcherState, config: EngineConfig, worker: WorkerState) -> list[Effect]:
@@ -76,8 +78,13 @@ def _first_servable_class(state: DispatcherState) -> TaskClass | None:
 def _take_task_for(state: DispatcherState, worker: WorkerState) -> ReadyTask | None:
     view = worker.view()
     best: Entry | None = None
-    for task_class in classes_of(worker.capability):
-        queue = state.queues.setdefault(task_class, ReadyQueue())
+    for task_class in worker.classes:
+        queue = state.queues.get(task_class)
+        if queue is None:
+            state.classes_to_fetch.add(task_class)
+            continue
+        if queue.is_over():
+            continue
         entry = queue.best_for(view, worker.ceiling)
         if entry is None:
             _look_further(state, task_class, queue, worker)

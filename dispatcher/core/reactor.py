@@ -1,11 +1,11 @@
 """The engine's decisions: one method an event, each returning the effects in order. Pure.
 
-Theory of operation. A task in the head of the queue is claimed for a worker with a free slot; that makes
-an attempt, whose id (task id and number) fences everything said about it later. An attempt ends by the
-worker's report, by the worker handing it back, by loss of the worker (silent for lease plus grace, or back
-with a new boot id), or by fencing (suspended, revoked). Whatever comes for an attempt that has ended is
-recorded as superseded and acknowledged, so that the worker can forget it; the store refuses it when it
-contradicts the outcome on record.
+Theory of operation. A task in the head of the queue is claimed for a worker with a free slot, or for one that
+works off short attempts and lets it wait a moment; that makes an attempt, whose id (task id and number) fences
+everything said about it later. An attempt ends by the worker's report, by the worker handing it back, by loss of
+the worker (silent for lease plus grace, or back with a new boot id), or by fencing (suspended, revoked). Whatever
+comes for an attempt that has ended is recorded as superseded and acknowledged, so that the worker can forget it;
+the store refuses it when it contradicts the outcome on record.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Reactor:
     def on_worker_joined(self, joined: WorkerJoined, now: float) -> list[Effect]:
         """Welcome a worker and settle what it holds against what it should hold."""
         effects: list[Effect] = []
-        before = self.state.workers.get(joined.worker_id)
+        before = self.state.workers.pop(joined.worker_id, None)
         if before and before.link_id is not None:
             effects.append(CloseLink(joined.worker_id, before.link_id))
             before.link_id = None  # Its entry among the free workers is void.
@@ -127,13 +127,13 @@ class Reactor:
             held_ids.add(item.attempt_id)
             attempt = self.state.find_attempt(item.attempt_id, worker.worker_id)
             if attempt is None:
-                if item.phase is HeldPhase.RUNNING:
+                if item.phase is not HeldPhase.FINISHED:
                     effects += worker.tell(CancelAttempt(attempt_id=item.attempt_id, discard=True))
                 continue
             if item.phase is HeldPhase.RUNNING:
                 effects += self._mark_started(attempt)
-                if attempt.is_cancel_requested:
-                    effects += worker.tell(CancelAttempt(attempt_id=item.attempt_id))
+            if item.phase is not HeldPhase.FINISHED and attempt.is_cancel_requested:
+                effects += worker.tell(CancelAttempt(attempt_id=item.attempt_id))
         for task_id in sorted(worker.task_ids):
             attempt = self.state.attempts[task_id]
             if attempt.key.attempt_id in held_ids:
@@ -158,7 +158,7 @@ class Reactor:
         """Renew the leases of all the worker's attempts."""
         worker = self.state.workers.get(worker_id)
         if worker:
-            worker.last_heard_at = now
+            self.state.hear(worker, now)
         return []
 
     def on_drain_started(self, worker_id: str) -> list[Effect]:
@@ -248,8 +248,12 @@ class Reactor:
                 retry_delay_s = self.config.retry.after_failure(
                     report.failure_reason, attempt.task.failures + 1, attempt.task.max_retries, jitter(attempt.key)
                 )
+            # Of a command that was over at once the start is told by its end.
+            ending = self._mark_started(attempt) if report.spawn_seconds is not None else []
             end(self.state, attempt, retry_delay_s, now)
-            ending = [RecordOutcome(attempt.key, worker_id, report, stdout, stderr, retry_delay_s)]
+            ending.append(RecordOutcome(attempt.key, worker_id, report, stdout, stderr, retry_delay_s))
+            if attempt.is_started:
+                worker.pace.note(report.duration_ms / 1000)
         return [*ending, *worker.tell(acknowledgement), *fill_worker(self.state, self.config, worker)]
 
     def on_outcome_refused(self, worker_id: str, key: AttemptKey) -> list[Effect]:
@@ -269,6 +273,8 @@ class Reactor:
         if reason is RejectionReason.DRAINING:
             worker.has_begun_drain = True
             self.state.on_service_changed()
+        elif reason is RejectionReason.NO_FREE_SLOT:
+            worker.pace.begin_anew()
         text = f"{reason.value}: {detail}" if detail else reason.value
         delay_s = 0.0 if reason in PASSING_REJECTIONS else self.config.rejected_delay_s
         effects = give_back(self.state, attempt, text, delay_s, now)
@@ -344,11 +350,10 @@ class Reactor:
             for worker in self.state.workers.values():
                 worker.last_heard_at = now
         self._ticked_at = now
-        for worker in list(self.state.workers.values()):
-            silence_s = now - worker.last_heard_at
-            if worker.link_id is not None and silence_s > self.config.lease_s:
+        for worker in self.state.silent_for(self.config.lease_s, now):
+            if worker.link_id is not None:
                 effects.append(CloseLink(worker.worker_id, worker.link_id))
-            if silence_s > self.config.lease_s + self.config.reconnect_grace_s:
+            if now - worker.last_heard_at > self.config.lease_s + self.config.reconnect_grace_s:
                 for task_id in sorted(worker.task_ids):
                     attempt = self.state.attempts[task_id]
                     effects += self._lose_with(worker, attempt, "its worker fell silent", now)

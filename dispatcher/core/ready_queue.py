@@ -78,6 +78,10 @@ class ReadyQueue:
             heapq.heappop(self._tops)
         return None
 
+    def is_over(self) -> bool:
+        """Return whether nothing is left of the whole queue, as far as is known."""
+        return not self._heaps and self._known_until == BEHIND_ALL
+
     def is_used_up(self) -> bool:
         """Return whether more of the queue must be read, for whatever worker."""
         if self._known_until == BEHIND_ALL:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from dispatcher.core.effects import AttemptKey, Effect, ReadyTask, Send, TaskClass
 from dispatcher.core.flapping import FailureLog
 from dispatcher.core.free_workers import Capability, FreeWorkers, classes_of
+from dispatcher.core.pace import Pace
 from dispatcher.core.placement import Ceiling, WorkerView, ceiling_of
 from dispatcher.core.ready_queue import ReadyQueue
 from octaskly_wire.messages import NO_LIMITS, Limits, ToWorker
@@ -33,6 +35,7 @@ class WorkerState:
     last_heard_at: float
     task_ids: set[str] = field(default_factory=set)
     """Tasks whose live attempt this worker owns."""
+    pace: Pace = field(default_factory=Pace)
     pause_reason: str = ""
     """Why it takes nothing new for now by its own word."""
     free_mark: int = 0
@@ -43,10 +46,13 @@ class WorkerState:
     """The most that a task may ask of it."""
     capability: Capability = field(init=False)
     """What decides which tasks it can run."""
+    classes: list[TaskClass] = field(init=False)
+    """Those of the tasks that it can run, as far as they fit under its ceiling."""
 
     def __post_init__(self) -> None:
         self.ceiling = ceiling_of(self.memory_mb, self.max_limits, self.max_timeout_s)
         self.capability = (self.levels, self.allows_network, self.ceiling)
+        self.classes = classes_of(self.capability)
 
     @property
     def is_serving(self) -> bool:
@@ -60,13 +66,18 @@ class WorkerState:
         )
 
     @property
+    def places(self) -> int:
+        """Return how many attempts it may own: its slots, and while its attempts are short some that wait there."""
+        return self.slots + self.pace.ahead(self.slots)
+
+    @property
     def is_taking_work(self) -> bool:
         """Return whether an attempt may be given to it now."""
-        return len(self.task_ids) < self.slots and self.is_serving
+        return len(self.task_ids) < self.places and self.is_serving
 
     @property
     def load(self) -> float:
-        """Return the taken part of its slots."""
+        """Return the taken part of its slots; from 1 on what it is given waits there, so that a free slot goes first."""
         return len(self.task_ids) / self.slots
 
     def tell(self, message: ToWorker, unless_refused: AttemptKey | None = None) -> list[Effect]:
@@ -122,6 +133,7 @@ class DispatcherState:
     """The whole; rebuilt from the database at start."""
 
     workers: dict[str, WorkerState] = field(default_factory=dict)
+    """In the order in which they were last heard, so that only those that are silent are looked at."""
     attempts: dict[str, LiveAttempt] = field(default_factory=dict)
     """By task id: a task has at most one live attempt."""
     queues: dict[TaskClass, ReadyQueue] = field(default_factory=dict)
@@ -153,6 +165,15 @@ class DispatcherState:
     def on_service_changed(self) -> None:
         """Forget what was worked out of the workers; call when one comes, goes, or begins or ends to take tasks."""
         self._service = None
+
+    def hear(self, worker: WorkerState, now: float) -> None:
+        """Note that a worker lives."""
+        worker.last_heard_at = now
+        self.workers[worker.worker_id] = self.workers.pop(worker.worker_id)
+
+    def silent_for(self, seconds: float, now: float) -> list[WorkerState]:
+        """Return the workers that were last heard longer ago than that."""
+        return list(takewhile(lambda worker: now - worker.last_heard_at > seconds, self.workers.values()))
 
     def find_attempt(self, attempt_id: str, worker_id: str) -> LiveAttempt | None:
         """Return the live attempt with exactly this id, if this worker owns it."""
@@ -186,10 +207,12 @@ class DispatcherState:
             assert task_id in self.workers[attempt.worker_id].task_ids, "the owner does not know"  # noqa: S101
         for worker in self.workers.values():
             assert worker.link_id is not None or worker.task_ids, "a gone worker is kept for nothing"  # noqa: S101
+        heard = [worker.last_heard_at for worker in self.workers.values()]
+        assert heard == sorted(heard), "workers do not stand in the order in which they were heard"  # noqa: S101
         if self.is_draining:
             return
         for worker in self.workers.values():
-            for task_class in classes_of(worker.capability) if worker.is_taking_work else ():
+            for task_class in worker.classes if worker.is_taking_work else ():
                 queue = self.queues.get(task_class)
                 waiting = queue.best_for(worker.view(), worker.ceiling) if queue else None
                 assert not waiting, f"{worker.worker_id} idles while {waiting} waits"  # noqa: S101

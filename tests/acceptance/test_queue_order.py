@@ -73,10 +73,12 @@ def test_hundreds_of_short_tasks_all_end_once(cluster: Cluster) -> None:
     cluster.start_worker("beta", slots=4)
     cluster.wait_connected("alpha", "beta")
     cluster.api.post("tasks", [{"command": f"echo {n}"} for n in range(MANY)])
-    done = "SELECT count(*) FROM tasks WHERE status = 'completed' AND attempt = 1"
+    done = "SELECT count(*) FROM tasks WHERE status = 'completed' AND failures = 0 AND losses = 0"
+    # On a machine that stands still for a moment, some that were given ahead are handed back unrun.
+    ran = "SELECT count(*), count(DISTINCT task_id) FROM results WHERE outcome <> 'rejected'"
 
     wait_until(lambda: cluster.rows(done) == [(MANY,)], "all completed", timeout_s=90, describe=cluster.describe)
-    assert cluster.rows("SELECT count(*), count(DISTINCT task_id) FROM results") == [(MANY, MANY)]
+    assert cluster.rows(ran) == [(MANY, MANY)]
     assert cluster.rows("SELECT count(DISTINCT stdout) FROM tasks") == [(MANY,)]
     stats = cluster.api.get("stats")
     assert stats["tasks"]["completed"] == MANY

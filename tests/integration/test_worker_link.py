@@ -255,6 +255,24 @@ def test_a_running_command_survives_a_lost_link(tmp_path):
     assert run_scene(scene, tmp_path) == 0
 
 
+def test_what_waits_for_a_slot_too_long_goes_back(tmp_path):
+    """The dispatcher may have another worker for it; what runs goes on."""
+
+    async def scene(dispatcher, worker):
+        session = await dispatcher.sessions.get()
+        await session.next(Register)
+        session.send(assignment("t1.1", "sleep 300"), assignment("t2.1", "true"))
+        assert (await session.next(AttemptStarted)).attempt_id == "t1.1"
+        rejection = await session.next(AttemptRejected)
+        assert (rejection.attempt_id, rejection.reason) == ("t2.1", RejectionReason.NO_FREE_SLOT)
+        session.send(CancelAttempt("t1.1"))
+        assert (await session.next(AttemptFinished)).attempt_id == "t1.1"
+        session.send(AcknowledgeOutcome("t1.1"))
+        worker.node.stop()
+
+    assert run_scene(scene, tmp_path, slots=1) == 0
+
+
 def test_a_silent_dispatcher_is_left_and_dialled_again(tmp_path):
     """Three heartbeats without an answer mean that the link is dead."""
 

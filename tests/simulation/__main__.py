@@ -55,6 +55,7 @@ def main() -> int:
         f"{sum(story.counts.kills for story in stories)} kills, "
         f"{sum(story.superseded for story in stories)} late outcomes, "
         f"{sum(story.suspensions for story in stories)} suspensions, "
+        f"{sum(story.handed_back for story in stories)} given ahead in vain, "
         f"{sum(story.steps for story in stories)} steps, "
         f"{sum(story.virtual_s for story in stories) / 3600:.0f} virtual hours in {elapsed_s:.0f} s: all promises held"
     )

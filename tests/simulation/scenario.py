@@ -58,6 +58,8 @@ class Story:
     superseded: int
     suspensions: int
     searches: int
+    handed_back: int
+    """Attempts that were given ahead and waited too long."""
     steps: int
     virtual_s: float
 
@@ -95,7 +97,7 @@ def tell(seed: int, trace_lines: int = 4000) -> tuple[SimCluster, Callable[[], S
             raise AssertionError(f"{losses} losses charged, though no worker crashed")
         return Story(
             seed, flavour.name, len(cluster.store.tasks), cluster.counts, again, cluster.store.superseded,
-            cluster.store.suspensions, cluster.dispatcher.searches, world.steps, world.now,
+            cluster.store.suspensions, cluster.dispatcher.searches, cluster.store.handed_back, world.steps, world.now,
         )  # fmt: skip
 
     return cluster, happen
@@ -119,6 +121,21 @@ def _load(cluster: SimCluster, flavour: Flavour) -> None:
             if random.random() < 0.05:
                 cluster.world.after(random.uniform(0.0, FAULTS_UNTIL_S), cluster.cancel, task_id)
         cluster.world.after(random.uniform(0.0, FAULTS_UNTIL_S * 0.8), cluster.submit, rows, behaviours)
+    if random.random() < 0.3:
+        _load_burst(cluster)
+
+
+def _load_burst(cluster: SimCluster) -> None:
+    """Submit many short tasks, which make workers quick, and among them some that last and hold up what waits."""
+    random = cluster.world.random
+    rows, behaviours = [], {}
+    for number in range(random.choice((100, 200))):
+        task_id = f"u{number:04}"
+        behaviours[task_id] = [Behaviour(random.choice((1.0, 10.0)) if random.random() < 0.06 else 0.005)]
+        rows.append(TaskRow(task_id, random.choice(CLASSES[:2]), limits=random.choice(ASKED[:3])))
+        if random.random() < 0.05:
+            cluster.world.after(random.uniform(0.0, FAULTS_UNTIL_S), cluster.cancel, task_id)
+    cluster.world.after(random.uniform(10.0, FAULTS_UNTIL_S * 0.8), cluster.submit, rows, behaviours)
 
 
 def _behaviours(random: Random, flavour: Flavour) -> tuple[list[Behaviour], int]:

@@ -28,6 +28,7 @@ from octaskly_wire.messages import NO_LIMITS, Limits, OutcomeReport
 from octaskly_wire.vocabulary import Admission, FailureReason, RejectionReason, SandboxLevel
 from tests.simulation.world import InvariantBroken
 
+NO_ROOM = f"{RejectionReason.NO_FREE_SLOT}: all slots are taken"
 ENDED = frozenset({"completed", "failed", "cancelled"})
 
 
@@ -95,6 +96,7 @@ class SimStore:
     suspensions: int = 0
     alarms: int = 0
     superseded: int = 0
+    handed_back: int = 0
     _never_granted: set[AttemptKey] = field(default_factory=set)
     """Claims that were refused. What the core decides before it hears of that concerns nobody."""
     _queues: dict[TaskClass, dict[str, TaskRow]] = field(default_factory=dict)
@@ -232,6 +234,9 @@ class SimStore:
             self.attempts[given_up.key].outcome = "lost" if given_up.is_loss else "rejected"
         if given_up.detail.startswith(RejectionReason.LIMIT_NOT_ALLOWED):
             raise InvariantBroken(f"{given_up.worker_id} was given what it does not allow: {given_up.detail}")
+        if given_up.detail == NO_ROOM:
+            raise InvariantBroken(f"{given_up.worker_id} was given more than it has room for")
+        self.handed_back += given_up.detail.startswith(RejectionReason.NO_FREE_SLOT)
         row.losses += given_up.is_loss
         if given_up.retry_delay_s is not None:
             self._requeue(row, given_up.retry_delay_s)

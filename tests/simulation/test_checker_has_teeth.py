@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
+from dispatcher.core.pace import QUICK_S, Pace
 from dispatcher.core.reactor import Reactor
 from dispatcher.core.state import DispatcherState
 from octaskly_wire.messages import AcknowledgeOutcome
 from tests.simulation.__main__ import run_seed
 from tests.simulation.dispatcher import SimDispatcher
 from tests.simulation.store import SimStore
+from worker_node.core import handing_back
 from worker_node.core import reactor as worker_reactor
 
 SEEDS = 300
@@ -86,6 +88,16 @@ def give_up_for_ever(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Reactor, "on_tick", lambda self, now: [])
 
 
+def wait_for_ever(patch: pytest.MonkeyPatch) -> None:
+    """A worker keeps what waits for a slot, however long."""
+    patch.setattr(handing_back, "on_patience_over", lambda state, now: [])
+
+
+def give_ahead_without_end(patch: pytest.MonkeyPatch) -> None:
+    """A quick worker is given more than it has room for."""
+    patch.setattr(Pace, "ahead", lambda self, slots: 100 if self.mean_s < QUICK_S else 0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "mistake",
@@ -97,6 +109,8 @@ def give_up_for_ever(patch: pytest.MonkeyPatch) -> None:
         count_own_standstill,
         forget_outcomes,
         give_up_for_ever,
+        wait_for_ever,
+        give_ahead_without_end,
     ],
     ids=lambda mistake: mistake.__name__,
 )

@@ -39,7 +39,7 @@ def test_a_seed_tells_the_same_story_twice():
 
 @pytest.mark.slow
 def test_stories_are_worth_telling():
-    """The faults really strike: kills, late outcomes, suspensions, looks behind the head and commands that run again."""
+    """The faults really strike: kills, late outcomes, suspensions, commands that run again; and what waits too long goes back."""
     stories = [run_seed(seed).story for seed in range(40 * len(FLAVOURS))]
     told = [story for story in stories if story]
     assert sum(story.counts.kills for story in told) > 100
@@ -47,4 +47,5 @@ def test_stories_are_worth_telling():
     assert sum(story.suspensions for story in told) > 0
     assert sum(story.re_executions for story in told) > 0
     assert sum(story.searches for story in told) > 0
+    assert sum(story.handed_back for story in told) > 0
     assert {story.flavour for story in told} == {flavour.name for flavour in FLAVOURS}

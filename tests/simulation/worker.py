@@ -24,8 +24,8 @@ from octaskly_wire.messages import (
 )
 from octaskly_wire.vocabulary import FailureReason, RejectionReason, SandboxLevel
 from tests.simulation.dispatcher import SimDispatcher
-from tests.simulation.world import Connection, Network, Process, World
-from worker_node.core import reactor, spooling
+from tests.simulation.world import Connection, InvariantBroken, Network, Process, World
+from worker_node.core import handing_back, reactor, spooling
 from worker_node.core.backoff import reconnect_delay_s
 from worker_node.core.effects import (
     CloseLink,
@@ -45,6 +45,7 @@ VITALS = Vitals(1.0, 1 << 33, 1 << 32, 1 << 40, 0.5)
 SPOOL_S = 0.005
 SPOOL_POLL_S = 0.05
 DIAL_TIMEOUT_S = 10.0
+SLACK_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ class SimWorker(Process):
         self._executions = 0
         self._failures = 0
         self._is_watching_spool = False
+        self._is_patience_watched = False
 
     # --- life --------------------------------------------------------------------------------------
 
@@ -109,6 +111,7 @@ class SimWorker(Process):
         self._running.clear()
         self._failures = 0
         self._is_watching_spool = False
+        self._is_patience_watched = False
         lost = {
             attempt_id: never_ran(FailureReason.WORKER_LOST, SandboxLevel.NONE, "", "its spooled outcome was damaged")
             for attempt_id in self.damaged
@@ -147,8 +150,13 @@ class SimWorker(Process):
             self.later(0.1, self._end_when_idle, deadline)
 
     def check_invariants(self) -> None:
-        """Check the core's state."""
+        """Check the core's state, and that nothing waits here for longer than it may while another could run it."""
         self.state.check_invariants()
+        ends_at = self.state.patience_ends_at
+        was_frozen = self.world.now <= self.frozen_until + SLACK_S
+        if ends_at is not None and self.clock > ends_at + SLACK_S and not was_frozen:
+            late_s = self.clock - ends_at
+            raise InvariantBroken(f"{next(iter(self.state.waiting))} waits on {self.name}, {late_s:.3f} s too long")
 
     # --- the link ----------------------------------------------------------------------------------
 
@@ -213,7 +221,7 @@ class SimWorker(Process):
         state = self.state
         match message:
             case AssignAttempt():
-                effects = reactor.on_assign(state, message)
+                effects = reactor.on_assign(state, message, self.clock)
             case CancelAttempt():
                 effects = reactor.on_cancel(state, message, self.clock)
             case AcknowledgeOutcome():
@@ -267,6 +275,14 @@ class SimWorker(Process):
         if not self._is_watching_spool and any(not kept.is_spooled for kept in self.state.finished.values()):
             self._is_watching_spool = True
             self.later(SPOOL_POLL_S, self._watch_spool)
+        ends_at = self.state.patience_ends_at
+        if ends_at is not None and not self._is_patience_watched:
+            self._is_patience_watched = True
+            self.later(max(SLACK_S, ends_at - self.clock), self._on_patience_over)
+
+    def _on_patience_over(self) -> None:
+        self._is_patience_watched = False
+        self._perform(handing_back.on_patience_over(self.state, self.clock))
 
     def _start_command(self, start: StartCommand) -> None:
         attempt_id = start.assignment.attempt_id

@@ -17,12 +17,19 @@ def reject(state: WorkerState, attempt_id: str, reason: RejectionReason, detail:
     return [Send(rejection)]
 
 
-def hand_back_waiting(state: WorkerState) -> list[Effect]:
+def hand_back_waiting(state: WorkerState, reason: RejectionReason, detail: str) -> list[Effect]:
     """Hand back all that was assigned beyond the slots."""
-    effects: list[Effect] = []
-    while state.waiting:
-        effects += reject(state, state.waiting.popleft().attempt_id, *objection_to_all(state))
-    return effects
+    waiting = list(state.waiting)
+    state.waiting.clear()
+    return [effect for attempt_id in waiting for effect in reject(state, attempt_id, reason, detail)]
+
+
+def on_patience_over(state: WorkerState, now: float) -> list[Effect]:
+    """Hand back what waits when the first of it has waited too long: those behind it would wait longer still."""
+    ends_at = state.patience_ends_at
+    if ends_at is None or now < ends_at:
+        return []
+    return hand_back_waiting(state, RejectionReason.NO_FREE_SLOT, "no slot became free in time")
 
 
 def objection_to_all(state: WorkerState) -> tuple[RejectionReason, str]:

@@ -1,6 +1,6 @@
 """What happens when something happens: `on_<event>(state, ..., now) -> list[Effect]`. Pure.
 
-Theory of operation. An attempt comes by AssignAttempt, waits if all slots are taken, runs, and ends as an
+Theory of operation. An attempt comes by AssignAttempt, waits a moment if all slots are taken, runs, and ends as an
 Outcome that is kept, on disk if need be, until the dispatcher says that it is committed. The link may come and go meanwhile: on
 each new link Register names everything in hand, finished outcomes are sent again, and the dispatcher adopts,
 cancels or acknowledges each. Messages made while no link stands are dropped, because the inventory of the
@@ -33,7 +33,7 @@ from worker_node.core.effects import CloseLink, Effect, LeaveForGood, ReleaseCon
 from worker_node.core.handing_back import hand_back_waiting, objection_to_all, reject
 from worker_node.core.outcome import Outcome, never_ran
 from worker_node.core.spooling import forget, spool
-from worker_node.core.state import FinishedAttempt, RunningAttempt, WorkerState
+from worker_node.core.state import FinishedAttempt, RunningAttempt, WaitingAttempt, WorkerState
 
 MISSED_ACKS: Final = 3
 """Heartbeat intervals without an answer after which the link is dead."""
@@ -42,12 +42,12 @@ MISSED_ACKS: Final = 3
 # --- attempts ----------------------------------------------------------------------------------------
 
 
-def on_assign(state: WorkerState, assignment: AssignAttempt) -> list[Effect]:
+def on_assign(state: WorkerState, assignment: AssignAttempt, now: float) -> list[Effect]:
     """Take an attempt: start it, let it wait, or hand it back. One that is in hand already stays as it is."""
     attempt_id = assignment.attempt_id
     if attempt_id in state.finished:
         return deliver(state, attempt_id)
-    if attempt_id in state.running or any(waiting.attempt_id == attempt_id for waiting in state.waiting):
+    if attempt_id in state.running or attempt_id in state.waiting:
         return []
     if not state.takes_work:
         return reject(state, attempt_id, *objection_to_all(state))
@@ -55,7 +55,7 @@ def on_assign(state: WorkerState, assignment: AssignAttempt) -> list[Effect]:
         return reject(state, attempt_id, *objection)
     if len(state.running) >= state.offer.slots and len(state.waiting) >= state.max_waiting:
         return reject(state, attempt_id, RejectionReason.NO_FREE_SLOT, "all slots are taken")
-    state.waiting.append(assignment)
+    state.waiting[attempt_id] = WaitingAttempt(assignment, now)
     return _fill_slots(state)
 
 
@@ -70,11 +70,10 @@ def on_cancel(state: WorkerState, order: CancelAttempt, now: float) -> list[Effe
         # Nobody waits for a discarded attempt's last words: its slot is worth more than its grace.
         return [StopCommand(attempt_id, at_once=order.discard)]
     effects = forget(state, attempt_id) if order.discard else []
-    for assignment in state.waiting:
-        if assignment.attempt_id == attempt_id:
-            state.waiting.remove(assignment)
-            return effects if order.discard else _cancelled_while_waiting(state, assignment, now)
-    return effects
+    waiting = state.waiting.pop(attempt_id, None)
+    if waiting is None or order.discard:
+        return effects
+    return _cancelled_while_waiting(state, waiting.assignment, now)
 
 
 def on_process_started(state: WorkerState, attempt_id: str) -> list[Effect]:
@@ -207,7 +206,7 @@ def on_refused(refusal: Refused) -> list[Effect]:
 def on_drain(state: WorkerState) -> list[Effect]:
     """Take nothing new, because the dispatcher wishes so; what waits goes back."""
     state.is_draining = True
-    return hand_back_waiting(state)
+    return hand_back_waiting(state, *objection_to_all(state))
 
 
 def on_resume(state: WorkerState) -> list[Effect]:
@@ -221,7 +220,7 @@ def on_stop(state: WorkerState) -> list[Effect]:
     if state.is_stopping:
         return []
     state.is_stopping = True
-    return _send(state, Send(DrainStarted())) + hand_back_waiting(state)
+    return _send(state, Send(DrainStarted())) + hand_back_waiting(state, *objection_to_all(state))
 
 
 def on_drain_timeout(state: WorkerState) -> list[Effect]:
@@ -239,7 +238,7 @@ def on_drain_timeout(state: WorkerState) -> list[Effect]:
 def _fill_slots(state: WorkerState) -> list[Effect]:
     effects: list[Effect] = []
     while state.waiting and len(state.running) < state.offer.slots:
-        assignment = state.waiting.popleft()
+        assignment = state.waiting.pop(next(iter(state.waiting))).assignment
         if objection := state.offer.objection_to(assignment):
             # It was fine when it was taken; a level may have been lost since.
             effects += reject(state, assignment.attempt_id, *objection)

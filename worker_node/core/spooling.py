@@ -11,7 +11,7 @@ from typing import Final
 
 from octaskly_wire.messages import WorkPaused, WorkResumed
 from worker_node.core.effects import Effect, ForgetOutcome, ReleaseContents, Send, SpoolOutcome
-from worker_node.core.handing_back import hand_back_waiting
+from worker_node.core.handing_back import hand_back_waiting, objection_to_all
 from worker_node.core.outcome import Outcome
 from worker_node.core.state import FinishedAttempt, WorkerState
 
@@ -99,4 +99,4 @@ def settle_pause(state: WorkerState) -> list[Effect]:
     state.pause_reason = reason
     # Without a link nothing is told: Register is followed by it.
     word = [Send(WorkPaused(reason) if reason else WorkResumed())] if state.is_linked else []
-    return [*word, *(hand_back_waiting(state) if reason else [])]
+    return [*word, *(hand_back_waiting(state, *objection_to_all(state)) if reason else [])]

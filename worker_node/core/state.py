@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
+from typing import Final
 
 from octaskly_wire.messages import (
     NO_LIMITS,
@@ -17,6 +17,11 @@ from octaskly_wire.messages import (
 )
 from octaskly_wire.vocabulary import Admission, HeldPhase, RejectionReason, SandboxLevel
 from worker_node.core.outcome import Outcome
+
+MAX_WAITING_A_SLOT: Final = 9
+"""What is given ahead, which is eight a slot, and what comes in the place of an attempt that is being killed for nobody."""
+PATIENCE_S: Final = 0.5
+"""How long an attempt waits for a slot here: another worker may have one. The dispatcher gives ahead what takes less."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,14 @@ class Offer:
         return assignment.limits.excess_over(self.max_limits)
 
 
+@dataclass(frozen=True)
+class WaitingAttempt:
+    """An attempt that was assigned while all slots were taken."""
+
+    assignment: AssignAttempt
+    since: float
+
+
 @dataclass
 class RunningAttempt:
     """An attempt whose command was ordered and has not ended."""
@@ -87,8 +100,8 @@ class WorkerState:
     """Everything the reactor decides on. An attempt is in at most one of the four collections."""
 
     offer: Offer
-    waiting: deque[AssignAttempt] = field(default_factory=deque)
-    """Assigned beyond the slots, so that a short command's slot is filled again without a round trip."""
+    waiting: dict[str, WaitingAttempt] = field(default_factory=dict)
+    """Assigned beyond the slots, so that a short command's slot is filled again without a round trip; oldest first."""
     running: dict[str, RunningAttempt] = field(default_factory=dict)
     finished: dict[str, FinishedAttempt] = field(default_factory=dict)
     """Not acknowledged yet. Bounded: nothing new is assigned while the link is down."""
@@ -120,7 +133,14 @@ class WorkerState:
     @property
     def max_waiting(self) -> int:
         """Return how many assignments are taken beyond the free slots."""
-        return 2 * self.offer.slots
+        return MAX_WAITING_A_SLOT * self.offer.slots
+
+    @property
+    def patience_ends_at(self) -> float | None:
+        """Return when what waits is handed back; None while nothing waits, or nobody would hear of it."""
+        if not (self.is_linked and self.waiting):
+            return None
+        return next(iter(self.waiting.values())).since + PATIENCE_S
 
     @property
     def takes_work(self) -> bool:
@@ -144,20 +164,17 @@ class WorkerState:
 
     def held(self) -> list[HeldAttempt]:
         """Return the inventory for Register."""
-        unfinished = [*self.running, *(waiting.attempt_id for waiting in self.waiting), *self.rejected]
-        wanted = [name for name in unfinished if name not in self.running or not self.running[name].is_discarded]
-        return [HeldAttempt(name, HeldPhase.RUNNING) for name in wanted] + [
-            HeldAttempt(name, HeldPhase.FINISHED) for name in self.finished
+        running = [name for name, attempt in self.running.items() if not attempt.is_discarded]
+        phases = [
+            (HeldPhase.RUNNING, running),
+            (HeldPhase.WAITING, [*self.waiting, *self.rejected]),
+            (HeldPhase.FINISHED, self.finished),
         ]
+        return [HeldAttempt(name, phase) for phase, names in phases for name in names]
 
     def check_invariants(self) -> None:
         """Raise when an attempt is in two places or slots are oversold; tests call it after every step."""
-        names = [
-            *self.running,
-            *(waiting.attempt_id for waiting in self.waiting),
-            *self.finished,
-            *self.rejected,
-        ]
+        names = [*self.running, *self.waiting, *self.finished, *self.rejected]
         problems = [
             (len(names) != len(set(names)), "an attempt is in two places"),
             (len(self.running) > self.offer.slots, "more commands than slots"),

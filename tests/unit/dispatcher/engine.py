@@ -25,10 +25,10 @@ def make_task(task_id: str = "t1", **changes: Any) -> ReadyTask:
     return ReadyTask(task_id=task_id, **(fields | changes))
 
 
-def make_report(reason: FailureReason | None = None, exit_code: int | None = 0) -> OutcomeReport:
+def make_report(reason: FailureReason | None = None, exit_code: int | None = 0, duration_ms: int = 5) -> OutcomeReport:
     """Return an outcome report without output."""
     return OutcomeReport(
-        failure_reason=reason, exit_code=exit_code, duration_ms=5, sandbox=SandboxLevel.BASIC, backend="test"
+        failure_reason=reason, exit_code=exit_code, duration_ms=duration_ms, sandbox=SandboxLevel.BASIC, backend="test"
     )
 
 

@@ -518,3 +518,35 @@ def test_index_of_free_workers_stays_small(engine):
         engine.do(engine.reactor.on_ready_fetched([BASIC], [make_task(f"t{number:05}")], 256))
         engine.finish(engine.take(ClaimTask).key)
     assert sum(len(heap) for heap in engine.reactor.state.free._heaps.values()) < 100
+
+
+def test_while_nobody_is_free_little_of_the_queue_is_read():
+    """Each submission asks for the head: a thousand busy workers must not have it read for all of their slots."""
+    engine = Engine(window_tasks=1)
+    engine.join(slots=2)
+    wanted = engine.take(FetchReady)
+    assert wanted.limit == 4
+    tasks = [make_task(f"t{place}") for place in range(4)]
+    engine.do(engine.reactor.on_ready_fetched(wanted.classes, tasks, wanted.limit))
+    key = engine.take(ClaimTask).key
+    engine.do(engine.reactor.on_tasks_submitted({BASIC}))
+    assert engine.take(FetchReady).limit == 1
+    engine.do(engine.reactor.on_ready_fetched({BASIC}, [], 1))
+    engine.finish(key)
+    engine.do(engine.reactor.on_tasks_submitted({BASIC}))
+    assert engine.take(FetchReady).limit == 4
+
+
+def test_only_silent_workers_are_looked_at():
+    """Whoever was heard stands behind all others, so that the clock event comes to the silent ones first."""
+    engine = Engine(lease_s=30.0)
+    for worker_id in ("w1", "w2", "w3"):
+        engine.join(worker_id)
+    engine.now += 20
+    engine.do(engine.reactor.on_heartbeat("w1", engine.now))
+    engine.now += 10
+    engine.join("w2", boot_id="b2")
+    state = engine.reactor.state
+    assert [worker.worker_id for worker in state.silent_for(5.0, engine.now)] == ["w3", "w1"]
+    assert [worker.worker_id for worker in state.silent_for(30.0, engine.now)] == []
+    assert [worker.worker_id for worker in state.silent_for(29.9, engine.now)] == ["w3"]

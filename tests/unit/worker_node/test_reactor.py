@@ -39,7 +39,7 @@ from octaskly_wire.vocabulary import (
     RejectionReason,
     SandboxLevel,
 )
-from worker_node.core import reactor, spooling
+from worker_node.core import handing_back, reactor, spooling
 from worker_node.core.effects import (
     CloseLink,
     LeaveForGood,
@@ -50,7 +50,7 @@ from worker_node.core.effects import (
     StopCommand,
 )
 from worker_node.core.outcome import KeptOutput, Outcome
-from worker_node.core.state import Offer, WorkerState
+from worker_node.core.state import PATIENCE_S, Offer, WorkerState
 
 WELCOME = Welcome(Admission.APPROVED, heartbeat_interval_s=5.0, lease_s=30.0)
 VITALS = Vitals(1.0, 100, 50, 10, 0.5)
@@ -67,6 +67,7 @@ class Play:
             Offer("w", slots, proofs, allows_network=False, platform="p", cpu_count=1, memory_total_bytes=1, **offered)
         )
         self.effects: list = []
+        self.now = 0.0
         if is_linked:
             self.do(reactor.on_link_up, WELCOME, now=0.0)
             assert isinstance(self.take().message, Register)
@@ -85,7 +86,7 @@ class Play:
 
     def assign(self, *numbers: int, **changes) -> None:
         for number in numbers:
-            self.do(reactor.on_assign, assignment(number, **changes))
+            self.do(reactor.on_assign, assignment(number, **changes), now=self.now)
 
     def taken_starts(self) -> list[str]:
         starts, self.effects = self.effects, []
@@ -127,9 +128,57 @@ def test_what_is_beyond_the_slots_waits_its_turn():
 def test_more_than_may_wait_is_handed_back():
     """What a worker holds is bounded by its slots."""
     play = Play(slots=2)
-    play.assign(*range(1, 7))
+    play.assign(*range(1, 9))
     assert play.taken_starts() == ["t1.1", "t2.1"]
-    play.assign(7)
+    play.assign(9)
+    assert play.take().message.reason is RejectionReason.NO_FREE_SLOT
+
+
+def test_what_is_killed_for_nobody_costs_no_place():
+    """The dispatcher has forgotten it and gives out its slot, and two ahead for each slot."""
+    play = Play(slots=1)
+    play.assign(1)
+    play.do(reactor.on_cancel, CancelAttempt("t1.1", discard=True), now=0.0)
+    play.effects.clear()
+    play.assign(2, 3, 4)
+    assert play.effects == []
+
+
+def test_what_waits_too_long_is_handed_back():
+    """All of it, when patience with the first is over: another worker may have a free slot."""
+    play = Play(slots=1)
+    play.now = 10.0
+    play.assign(1, 2)
+    play.now = 10.3
+    play.assign(3)
+    play.taken_starts()
+    assert play.state.patience_ends_at == 10.0 + PATIENCE_S
+    play.do(handing_back.on_patience_over, now=10.4)
+    assert play.effects == []
+    play.do(handing_back.on_patience_over, now=10.5)
+    rejections = [play.take().message, play.take().message]
+    assert [(rejection.attempt_id, rejection.reason) for rejection in rejections] == [
+        ("t2.1", RejectionReason.NO_FREE_SLOT),
+        ("t3.1", RejectionReason.NO_FREE_SLOT),
+    ]
+    assert play.state.patience_ends_at is None
+
+
+def test_patience_ends_over_a_link_only():
+    """Without one nobody else could be given what waits; with the next one it goes back at once."""
+    play = Play(slots=1)
+    play.assign(1, 2)
+    play.taken_starts()
+    play.do(reactor.on_link_lost)
+    assert play.state.patience_ends_at is None
+    play.do(handing_back.on_patience_over, now=9.0)
+    assert play.effects == []
+    play.do(reactor.on_link_up, WELCOME, now=9.0)
+    assert play.take().message.held == [
+        HeldAttempt("t1.1", HeldPhase.RUNNING),
+        HeldAttempt("t2.1", HeldPhase.WAITING),
+    ]
+    play.do(handing_back.on_patience_over, now=9.0)
     assert play.take().message.reason is RejectionReason.NO_FREE_SLOT
 
 
@@ -239,7 +288,7 @@ def test_cancelling_what_waits_needs_no_kill():
     assert effect.outcome.report.failure_reason is FailureReason.CANCELLED
     play.do(reactor.on_cancel, CancelAttempt("t3.1", discard=True), now=0.0)
     assert play.effects == []
-    assert list(play.state.waiting) == []
+    assert not play.state.waiting
 
 
 def test_cancelling_something_unknown_is_nothing():
@@ -281,7 +330,7 @@ def test_a_rejection_outlives_a_lost_link():
     play.do(reactor.on_process_refused, "t1.1", RejectionReason.SANDBOX_UNAVAILABLE, "why")
     assert play.effects == []
     play.do(reactor.on_link_up, WELCOME, now=9.0)
-    assert play.take().message.held == [HeldAttempt("t1.1", HeldPhase.RUNNING)]
+    assert play.take().message.held == [HeldAttempt("t1.1", HeldPhase.WAITING)]
     assert play.take() == Send(AttemptRejected("t1.1", RejectionReason.SANDBOX_UNAVAILABLE, "why"))
     assert play.state.held() == []
 
@@ -404,7 +453,7 @@ def test_no_story_breaks_the_invariants(seed):
     for _ in range(500):
         name = f"t{dice.randrange(30)}.1"
         running = dice.choice([*play.state.running, name])
-        match dice.randrange(15):
+        match dice.randrange(16):
             case 0 | 1 | 2 if play.state.is_linked:  # assignments come over a link only
                 play.assign(int(name[1:-2]))
             case 3 | 4:
@@ -430,6 +479,8 @@ def test_no_story_breaks_the_invariants(seed):
                 play.do(spooling.on_spool_failed, dice.choice(list(play.state.finished)), "full", now=0.0)
             case 14:
                 play.do(spooling.on_spool_due, now=dice.uniform(0.0, 3.0))
+            case 15:
+                play.do(handing_back.on_patience_over, now=dice.uniform(0.0, 1.0))
         started |= {effect.assignment.attempt_id for effect in play.effects if isinstance(effect, StartCommand)}
         play.effects.clear()
         assert set(play.state.running) <= started
