@@ -126,6 +126,23 @@ def test_an_attempt_finds_nothing_of_the_one_before_it(play, level):
     assert play(scene) == b""
 
 
+@pytest.mark.parametrize("level", [SandboxLevel.STRICT, SandboxLevel.VERY_STRICT])
+def test_what_an_attempt_can_change_is_new_for_the_next_one(play, level):
+    """Both come from one mould, and only what nobody can change is shared."""
+
+    async def scene(bench):
+        spoil = "echo here >/dev/shm/mine; chmod 0 /dev/pts/ptmx; ipcmk -Q >/dev/null; sh -c 'sleep 100 &'; readlink /proc/self/ns/user"
+        first = await bench.run(spoil, level)
+        look = "ls -A /dev/shm; tail -n +2 /proc/sysvipc/msg; ls -d /proc/[0-9]* | wc -l; stat -c %a /dev/pts/ptmx"
+        second = await bench.run(f"{look}; readlink /proc/self/ns/user", level)
+        return first.stdout.split(), second.stdout.split()
+
+    first, second = play(scene)
+    assert int(second[0]) <= 4, "processes of another attempt"
+    assert second[1] == b"666"
+    assert first == second[2:], "the mould was made anew, which is slow"
+
+
 # --- environment and privileges ----------------------------------------------------------------------
 
 

@@ -23,9 +23,9 @@ sys.exit(faults.spawner.main(int(sys.argv[1])))
 """
 
 _KERNEL = [
-    *("mount", "unmount", "restrict_mounts", "enter_root", "raise_loopback", "load_filter"),
-    *("landlock_ruleset", "landlock_allow", "landlock_restrict", "drop_capabilities", "forbid_new_privileges"),
-    *("become_user", "prctl", "show_memory", "hide_memory"),
+    *("mount", "unmount", "restrict_mounts", "enter_root", "raise_loopback", "load_filter", "enter_namespace"),
+    *("landlock_ruleset", "landlock_allow", "landlock_restrict", "forbid_new_privileges"),
+    *("bound_capabilities", "drop_capabilities", "become_user", "prctl", "show_memory", "hide_memory"),
 ]
 _OS = [
     *("setsid", "chdir", "open", "mkdir", "symlink", "write", "scandir", "fork", "pipe", "dup2", "execve", "close"),
@@ -65,17 +65,27 @@ def follow(order_path: str) -> None:
     `{"lies": [NAME]}` makes these functions of the kernel module do nothing and say that all is well;
     `{"fails": [NAME]}` makes them fail at each call; `{"without": FLAG}` leaves a namespace out.
     """
-    clone, become = kernel.clone, command.become
+    clone, unshare, become = kernel.clone, kernel.unshare, command.become
+    keepers: list[_Steps] = []
+    order: dict = {}
     wear, launch = outfit.Outfit.__init__, outfit.Outfit.launch
 
     def cloning(flags: int) -> int:
-        order = _read(order_path)
+        if flags & kernel.CLONE_NEWUSER:
+            order.clear()
+            order.update(_read(order_path))  # kept by the keeper of the mould, which sees the file no more
         if "clone" in order.get("fails", ()):
             _fail()
         pid = clone(flags & ~order.get("without", 0))
-        if pid == 0:
-            _apply(order)
+        if pid == 0 and flags & kernel.CLONE_NEWUSER:
+            keepers.append(_apply(order))  # also for the first process, which it clones
+        elif pid:
+            for steps in keepers:
+                steps.break_at = 0  # the path goes on in the first process
         return pid
+
+    def unsharing(flags: int) -> None:
+        unshare(flags & ~order.get("without", 0))
 
     def becoming(plan: dict, *arguments: object) -> object:
         if not plan["sandbox"]:
@@ -91,7 +101,7 @@ def follow(order_path: str) -> None:
         self.steps.break_at = 0  # for the supervisor's own path; one that failed ends
         return pid
 
-    kernel.clone, command.become = cloning, becoming
+    kernel.clone, kernel.unshare, command.become = cloning, unsharing, becoming
     outfit.Outfit.__init__, outfit.Outfit.launch = wearing, launching
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "octaskly-"
 OWN_USE_BYTES: Final = 8 << 20
-"""What a supervisor and the sandbox it prepares meanwhile may use themselves."""
+"""What a supervisor, the keeper of its mould and the first process of a sandbox may use themselves."""
 
 _LEAF: Final = "octaskly-worker"
 _NEEDED: Final = ("memory",)

@@ -109,11 +109,10 @@ def become(plan: dict[str, Any], stdout: int, stderr: int, status: int, parent_p
             step = "no new privileges"
             kernel.forbid_new_privileges()
         if sandbox:
-            if sandbox["landlock_abi"]:
-                step = "landlock"
-                _restrict_further(sandbox)
+            step = "landlock"
+            restrict_by_landlock(sandbox)
             step = "system call filter"
-            kernel.load_filter(_filter(denies_hidden_memory=sandbox["denies_hidden_memory"]))
+            load_filter(sandbox)
         step = "death signal"
         kernel.die_with_parent(signal.SIGKILL, parent_pid)
         step = "execute"
@@ -129,26 +128,33 @@ def become(plan: dict[str, Any], stdout: int, stderr: int, status: int, parent_p
             os._exit(SETUP_FAILED)
 
 
-def be_killed_first(score: int) -> None:
-    """Make the kernel take this process before the worker or anything else when memory runs out."""
+def be_killed_first(score: int) -> int:
+    """Make the kernel take this process before the worker or anything else when memory runs out; return what it had."""
     fd = os.open("/proc/self/oom_score_adj", os.O_RDWR)
     # A worker that itself runs above this score may not lower it, and need not.
-    if int(os.read(fd, 16)) < score:
+    present = int(os.read(fd, 16))
+    if present < score:
         os.pwrite(fd, b"%d" % score, 0)
     os.close(fd)
+    return present
 
 
-def _restrict_further(sandbox: dict[str, Any]) -> None:
+def restrict_by_landlock(sandbox: dict[str, Any]) -> None:
+    """Put the rules that the plan of a sandbox asks for over this process, for ever; raise OSError."""
+    if not sandbox["landlock_abi"]:
+        return
     if sandbox["is_very_strict"]:
         landlock.restrict(sandbox["landlock_abi"])
     elif landlock.has_scopes(sandbox["landlock_abi"]):
         landlock.keep_sockets_inside()
 
 
-def _filter(*, denies_hidden_memory: bool) -> bytes:
+def load_filter(sandbox: dict[str, Any]) -> None:
+    """Put the system call filter of a sandbox over this process, for ever; raise OSError."""
+    denies_hidden_memory = sandbox["denies_hidden_memory"]
     if denies_hidden_memory not in _filters:
         raise OSError(0, f"there is no filter for {os.uname().machine}")
-    return _filters[denies_hidden_memory]
+    kernel.load_filter(_filters[denies_hidden_memory])
 
 
 def _sing(facts: dict[str, Any]) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from octaskly_wire.messages import AssignAttempt
@@ -45,5 +46,6 @@ def _is_ours(name: str) -> bool:
     return name.upper().startswith(OURS)
 
 
+@lru_cache(maxsize=1024)
 def _is_harmless(name: str) -> bool:
     return name in PASSED_ON or name.startswith(PASSED_ON_PREFIX) or name.upper() in PASSED_ON_WINDOWS

@@ -36,6 +36,8 @@ class CommandEnd:
     cpu_seconds: float = 0.0
     max_rss_bytes: int = 0
     detail: str = ""
+    started_at: float | None = None
+    """When it began, in seconds of `time.monotonic`, of a command that was over before `started` was told."""
     tmp_fd: int | None = None
     """The folder in memory that outlived its sandbox, where the plan asked for that; the watcher closes it."""
 
@@ -44,7 +46,10 @@ class Watcher(Protocol):
     """Hears of one command's life. After `ended` or `refused` nothing more comes."""
 
     def started(self, at: float) -> None:
-        """Hear that the command runs, or ran; `at` is when it began, in seconds of `time.monotonic`."""
+        """Hear that the command runs; `at` is when it began, in seconds of `time.monotonic`.
+
+        Not told of a command that is over within some milliseconds: its end says when it began.
+        """
 
     def wrote(self, stream: OutputStream, data: bytes) -> None:
         """Take output."""

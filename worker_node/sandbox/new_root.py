@@ -1,9 +1,10 @@
 """The file system of strict and very_strict: the system read-only, an own /proc, /dev and /tmp, nothing else.
 
-Theory of operation. In a mount namespace of its own the process mounts an empty root, binds into it what
-programs need of the system, makes all of that read-only in one step, and only then adds what is alive: /proc,
-devices, shared memory. Then it makes this its root and takes the old one away. The workspaces come along at a
-hidden place until the attempt is known: `give_workspace` puts one of them at /tmp and takes the place away.
+Theory of operation. In a mount namespace of its own a process mounts an empty root, binds into it what programs
+need of the system, makes all of that read-only, and makes it its root: that is `build`, once for many attempts.
+Each attempt gets a copy of these mounts, and `enliven` adds what it could change: /proc, pseudo-terminals, shared
+memory. The workspaces, and the host's /proc, without which the kernel lets nobody mount a new one, come along at a
+hidden place: one workspace is put at /tmp, and `close` makes /proc and takes the hidden place away.
 
 What of the system is visible is a list of what is allowed, so nothing new on the host is visible by mistake.
 Standard library only.
@@ -86,7 +87,9 @@ _LINKS: Final = {
 _FOLDERS: Final = ("proc", "dev", "dev/pts", "dev/shm", "tmp", "etc", "var", "run", "root", "home")
 _MAX_COPY_BYTES: Final = 4 << 20
 """Far more than any settings file has."""
-_WORKSPACES: Final = "workspaces"
+_HIDDEN: Final = "hidden"
+_WORKSPACES: Final = f"{_HIDDEN}/workspaces"
+_HOST_PROC: Final = f"{_HIDDEN}/proc"
 
 _TEXTS: Final = {
     "etc/passwd": f"task:x:{USER}:{USER}:task:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
@@ -111,7 +114,7 @@ def build(workspaces: str, *, allows_network: bool) -> None:
     kernel.mount("tmpfs", _BASE, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=8m,mode=755")
     for name in _FOLDERS:
         os.mkdir(_in(name), 0o755)
-    os.mkdir(_in(_WORKSPACES), 0o700)
+    os.mkdir(_in(_HIDDEN), 0o700)
     for name, target in _LINKS.items():
         os.symlink(target, _in(name))
     for name, text in (_TEXTS if allows_network else _TEXTS | _LONELY_TEXTS).items():
@@ -130,17 +133,36 @@ def build(workspaces: str, *, allows_network: bool) -> None:
         for name in ("etc/hosts", "etc/resolv.conf"):
             _copy(f"/{name}", _in(name))
     kernel.restrict_mounts(_BASE, kernel.MOUNT_ATTR_RDONLY | kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV)
-    _mount_living_parts()
+    for name in _DEVICES:
+        kernel.mount(f"/dev/{name}", _in(f"dev/{name}"), "", kernel.MS_BIND)
+    # One mount that holds the others, so that one call takes them away.
+    kernel.mount("tmpfs", _in(_HIDDEN), "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=4k,mode=700")
+    os.mkdir(_in(_WORKSPACES))
+    os.mkdir(_in(_HOST_PROC))
     kernel.mount(f"/proc/self/fd/{workspaces_fd}", _in(_WORKSPACES), "", kernel.MS_BIND)
     os.close(workspaces_fd)
+    kernel.mount("/proc", _in(_HOST_PROC), "", kernel.MS_BIND | kernel.MS_REC)
     kernel.enter_root(_BASE)
 
 
+def own_mounts() -> int:
+    """Return a descriptor of the mount namespace that `build` was called in."""
+    return os.open(f"/{_HOST_PROC}/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def enliven() -> None:
+    """Add, to a copy of what `build` made, the parts that no two attempts may share; raise OSError."""
+    safe = kernel.MS_NOSUID | kernel.MS_NOEXEC
+    kernel.mount("devpts", "/dev/pts", "devpts", safe, "newinstance,ptmxmode=0666,mode=620")
+    # Executable: some runtimes map generated code from there.
+    options = f"size={SHARED_MEMORY_BYTES},nr_inodes={SHARED_MEMORY_BYTES >> 12},mode=1777"
+    kernel.mount("tmpfs", "/dev/shm", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)  # noqa: S108
+
+
 def give_workspace(name: str) -> None:
-    """Put one of the workspaces at /tmp and take the others away."""
+    """Put one of the workspaces at /tmp."""
     kernel.mount(f"/{_WORKSPACES}/{name}", TMP, "", kernel.MS_BIND)
     kernel.restrict_mounts(TMP, kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV)
-    kernel.unmount(f"/{_WORKSPACES}")
 
 
 def give_memory(size_bytes: int, name: str, folders: list[str], inputs: list[str]) -> None:
@@ -157,7 +179,12 @@ def give_memory(size_bytes: int, name: str, folders: list[str], inputs: list[str
         _write(target, b"")
         kernel.mount(f"/{_WORKSPACES}/{name}/{file}", target, "", kernel.MS_BIND)
         kernel.restrict_mounts(target, kernel.MOUNT_ATTR_RDONLY | kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV)
-    kernel.unmount(f"/{_WORKSPACES}")
+
+
+def close() -> None:
+    """Show the processes of the own process namespace in /proc, and take away what no command may see."""
+    kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NOEXEC | kernel.MS_NODEV)
+    kernel.unmount(f"/{_HIDDEN}")
 
 
 def open_tmp() -> int:
@@ -169,18 +196,6 @@ def is_full() -> bool:
     """Return whether /tmp has no room left for a block or a file."""
     room = os.statvfs(TMP)
     return room.f_bavail == 0 or (room.f_files > 0 and room.f_ffree == 0)
-
-
-def _mount_living_parts() -> None:
-    for name in _DEVICES:
-        kernel.mount(f"/dev/{name}", _in(f"dev/{name}"), "", kernel.MS_BIND)
-    safe = kernel.MS_NOSUID | kernel.MS_NOEXEC
-    kernel.mount("devpts", _in("dev/pts"), "devpts", safe, "newinstance,ptmxmode=0666,mode=620")
-    safe |= kernel.MS_NODEV
-    kernel.mount("proc", _in("proc"), "proc", safe)
-    # Executable: some runtimes map generated code from there.
-    options = f"size={SHARED_MEMORY_BYTES},nr_inodes={SHARED_MEMORY_BYTES >> 12},mode=1777"
-    kernel.mount("tmpfs", _in("dev/shm"), "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
 
 
 def _bring(entry: os.DirEntry[str], folder: str) -> None:

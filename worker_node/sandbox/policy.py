@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
 from octaskly_wire.limits import CANCEL_GRACE_S
@@ -92,14 +93,17 @@ class SandboxPlan:
 
     @property
     def outfit(self) -> Outfit | None:
-        """Return what a supervisor puts on for ever to start this command; None where it must fork instead.
+        """Return what a supervisor puts on for ever to start this command; None where it starts none itself so."""
+        return None if self.sandbox or not self.can_inherit else (self.no_new_privileges, tuple(self.rlimits.items()))
 
-        Processor time is no part of it, since its own would count.
+    @property
+    def can_inherit(self) -> bool:
+        """Whether who starts the command can live under its restrictions too, and need not fork for it.
+
+        Processor time is none of them, since its own would count.
         """
         too_low = any(self.rlimits.get(name, least) < least for name, least in LEAST_INHERITED.items())
-        if self.sandbox or self.canary or too_low or "cpu_seconds" in self.rlimits:
-            return None
-        return self.no_new_privileges, tuple(self.rlimits.items())
+        return not (self.canary or too_low or "cpu_seconds" in self.rlimits)
 
     def for_spawner(self) -> dict[str, Any]:
         """Return the plan as a supervisor reads it."""
@@ -120,6 +124,7 @@ class SandboxPlan:
             "folders": folders_of(self.inputs),
             "canary": dict(self.canary) if self.canary else None,
             "inherits": self.outfit is not None,
+            "inherits_inside": self.sandbox is not None and self.can_inherit,
         }
 
 
@@ -188,6 +193,7 @@ def _sandbox(assignment: AssignAttempt, limits: EffectiveLimits, facts: HostFact
     )
 
 
+@lru_cache(maxsize=256)
 def _limits(
     limits: EffectiveLimits, sandbox: SandboxSpec | None, facts: HostFacts, room_bytes: int
 ) -> tuple[dict[str, int], dict[str, int], dict[str, Enforcement]]:
@@ -195,9 +201,9 @@ def _limits(
 
     RLIMIT_AS is never used: it breaks runtimes that reserve address space. RLIMIT_NPROC counts per user and user
     namespace, so it is used only where the attempt has one of the two for itself: elsewhere one task would starve
-    its neighbours. It allows one process more than the limit, and one for the sandbox's first process: the one too
-    many is what tells the poll that the limit was met. The disk's limit is about what the command writes: the room
-    of its inputs is added.
+    its neighbours. It allows one process more than the limit, and one for the sandbox's first process and one for the
+    keeper of its mould: the one too many is what tells the poll that the limit was met. The disk's limit is about what
+    the command writes: the room of its inputs is added.
     """
     disk_bytes = limits.disk_bytes + room_bytes
     rlimits = {"core": 0, "open_files": limits.open_files, "file_bytes": disk_bytes}
@@ -209,7 +215,7 @@ def _limits(
         "output_kb": Enforcement.POLLED,
     }
     if sandbox or facts.has_own_users:
-        rlimits["processes"] = limits.processes + (2 if sandbox else 1)
+        rlimits["processes"] = limits.processes + (3 if sandbox else 1)
         enforcement["processes"] = Enforcement.KERNEL
     if facts.has_memory_group:
         enforcement["memory_mb"] = Enforcement.KERNEL

@@ -8,7 +8,6 @@ import os
 import secrets
 import socket
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -182,7 +181,7 @@ class Bait:
         """Choose names; nothing is made yet."""
         name = f"octaskly-canary-{secrets.token_hex(8)}"
         self._secret = root / name
-        self._outside = Path(tempfile.gettempdir()) / name
+        self._outside = Path("/tmp", name)  # noqa: S108 - where anybody may write
         self._listeners = [socket.socket(family) for family in (socket.AF_INET, socket.AF_UNIX)]
         self._abstract = name
 

@@ -27,6 +27,7 @@ if __name__ == "__main__":
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from worker_node.sandbox import cgroup, command, kernel, last_words, proc_tree
+from worker_node.sandbox.places import SHOWN, SHOWN_WORKSPACES
 from worker_node.sandbox.supervisor import Settings, Supervisor
 
 TYPE_CHECKING = False  # the spawner does without typing: 2 ms and half a megabyte in every fork
@@ -34,10 +35,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAX_SETTINGS_BYTES = 1 << 16
-_SHOWN = "/run/octaskly-worker"
-SHOWN_WORKSPACES = f"{_SHOWN}/work"
-"""Where the workspaces of a root worker are seen, by its commands only."""
-
 
 _USER_LISTS = {
     "passwd": "octaskly-{uid}:x:{uid}:{uid}:task:/nonexistent:/bin/sh\n",
@@ -163,29 +160,29 @@ def _refuse(control: socket.socket, detail: str) -> None:
 
 def _show_workspaces(folder: str) -> None:
     """Bind the workspaces to a place that every user can reach, seen by this process and its children only."""
-    os.makedirs(_SHOWN, mode=0o755, exist_ok=True)
+    os.makedirs(SHOWN, mode=0o755, exist_ok=True)
     kernel.unshare(kernel.CLONE_NEWNS)
     # What the host mounts later still comes through; nothing goes back.
     kernel.mount("", "/", "", kernel.MS_REC | kernel.MS_SLAVE)
     folder_fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    kernel.mount("tmpfs", _SHOWN, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=4m,mode=755")
+    kernel.mount("tmpfs", SHOWN, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=4m,mode=755")
     os.mkdir(SHOWN_WORKSPACES)
     kernel.mount(f"/proc/self/fd/{folder_fd}", SHOWN_WORKSPACES, "", kernel.MS_BIND)
     os.close(folder_fd)
     os.chmod(SHOWN_WORKSPACES, 0o711)  # noqa: S103 - to be passed through, not listed
     for name in _USER_LISTS:
         if os.path.isfile(f"/etc/{name}"):
-            with open(f"/etc/{name}", "rb") as theirs, open(f"{_SHOWN}/{name}", "wb") as ours:
+            with open(f"/etc/{name}", "rb") as theirs, open(f"{SHOWN}/{name}", "wb") as ours:
                 ours.write(theirs.read().rstrip(b"\n") + b"\n")
-            os.chmod(f"{_SHOWN}/{name}", 0o644)
-            kernel.mount(f"{_SHOWN}/{name}", f"/etc/{name}", "", kernel.MS_BIND)
+            os.chmod(f"{SHOWN}/{name}", 0o644)
+            kernel.mount(f"{SHOWN}/{name}", f"/etc/{name}", "", kernel.MS_BIND)
 
 
 def _name_user(uid: int) -> None:
     """Add a user of commands to the list that they see: ssh and others do not work for one who has no name."""
     for name, line in _USER_LISTS.items():
-        if os.path.isfile(f"{_SHOWN}/{name}"):
-            with open(f"{_SHOWN}/{name}", "a", encoding="ascii") as file:
+        if os.path.isfile(f"{SHOWN}/{name}"):
+            with open(f"{SHOWN}/{name}", "a", encoding="ascii") as file:
                 file.write(line.format(uid=uid))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import socket
@@ -12,11 +11,13 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from octaskly_wire.vocabulary import OutputStream
 from worker_node.sandbox import last_words
 from worker_node.sandbox.host import CommandEnd, EndCause, Watcher
+from worker_node.sandbox.places import SHOWN_WORKSPACES
 from worker_node.sandbox.policy import HostFacts, Outfit, SandboxPlan
-from worker_node.sandbox.spawner import SHOWN_WORKSPACES
 from worker_node.sandbox.spawner_process import SpawnerGone, SpawnerProcess, SpawnerSettings, send_plan
 
 logger = logging.getLogger(__name__)
@@ -59,12 +60,13 @@ class SpawnerHost:
     def launch(self, plan: SandboxPlan, watcher: Watcher) -> None:
         """Start a command by plan; a failure is told to the watcher."""
         # One that idled may have died unheard; a new one is the last try.
+        outfit = plan.outfit
         while True:
-            supervisor = self._take_idle(plan)
+            supervisor = self._take_idle(outfit, plan.workspace)
             is_last_try = supervisor is None
             try:
                 if supervisor is None:
-                    supervisor = self._new_supervisor(plan.outfit)
+                    supervisor = self._new_supervisor(outfit)
                 self._attempts[plan.attempt_id] = supervisor.begin(plan, watcher)
             except (SpawnerGone, OSError, ValueError) as error:
                 if is_last_try:
@@ -109,15 +111,15 @@ class SpawnerHost:
         if supervisor in self._idle:
             self._idle.remove(supervisor)
 
-    def _take_idle(self, plan: SandboxPlan) -> _Supervisor | None:
-        """Return an idle supervisor in the outfit of this plan, best the one that was last in the same workspace."""
-        suited = [idle for idle in self._idle if idle.outfit == plan.outfit]
+    def _take_idle(self, outfit: Outfit | None, workspace: str) -> _Supervisor | None:
+        """Return an idle supervisor in this outfit, best the one that was last in the same workspace."""
+        suited = [idle for idle in self._idle if idle.outfit == outfit]
         if not suited:
             # As many as were ever needed at once: one of another kind makes room.
             if self._idle:
                 self._idle.pop(0).close()
             return None
-        chosen = next((idle for idle in suited if idle.workspace == plan.workspace), suited[-1])
+        chosen = next((idle for idle in suited if idle.workspace == workspace), suited[-1])
         self._idle.remove(chosen)
         return chosen
 
@@ -180,7 +182,7 @@ class _Supervisor:
             # One that could not be made has said why before it closed the socket.
             detail = str(error)
             with contextlib.suppress(OSError, ValueError):
-                detail = json.loads(self._control.recv(MAX_EVENT_BYTES))["detail"]
+                detail = msgspec.json.decode(self._control.recv(MAX_EVENT_BYTES))["detail"]
             self.close()
             raise SpawnerGone(detail) from error
         self._attempt = _Attempt(self._host, plan.attempt_id, self, pipes, watcher)
@@ -205,7 +207,7 @@ class _Supervisor:
         except BlockingIOError:
             return
         if self._attempt is not None:
-            self._attempt.on_event(json.loads(text) if text else {"event": "gone"}, fds)
+            self._attempt.on_event(msgspec.json.decode(text) if text else {"event": "gone"}, fds)
         else:  # idle, and dead
             self._host.forget(self)
             self.close()
@@ -232,10 +234,10 @@ class _Attempt:
 
     def on_event(self, event: dict[str, Any], fds: list[int]) -> None:
         """Take a word of the supervisor."""
-        if (started_at := event.get("started_at")) is not None:
-            self._on_started(started_at)
         match event["event"]:
             case "started":
+                self._started_at = event["started_at"]
+                self._watcher.started(event["started_at"])
                 # Not before: what a short command wrote is read once, at its end.
                 for fd in self._pipes:
                     self._loop.add_reader(fd, self._read, fd)
@@ -252,6 +254,7 @@ class _Attempt:
                         cpu_seconds=event["cpu_seconds"],
                         max_rss_bytes=event["max_rss_bytes"],
                         detail=event["detail"],
+                        started_at=event["started_at"],
                         tmp_fd=fds[0] if fds else None,
                     ),
                     is_last=event["is_last"],
@@ -259,10 +262,6 @@ class _Attempt:
             case _:
                 detail = "the supervisor of this command died; the command was killed"
                 self._end(CommandEnd(EndCause.LOST, None, None, self._elapsed_ms(), detail=detail))
-
-    def _on_started(self, at: float) -> None:
-        self._started_at = at
-        self._watcher.started(at)
 
     def _elapsed_ms(self) -> int:
         return 0 if self._started_at is None else round((time.monotonic() - self._started_at) * 1000)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -10,6 +9,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from worker_node.sandbox.cgroup import Place
 from worker_node.sandbox.policy import SandboxPlan
@@ -68,7 +69,7 @@ class SpawnerProcess:
                 start_new_session=True,  # the terminal's Ctrl-C is for the worker, which drains
             )
         # Not on the command line, which a sandboxed command may read.
-        self.requests.send(json.dumps(settings.for_spawner() | {"worker_pid": os.getpid()}).encode())
+        self.requests.send(msgspec.json.encode(settings.for_spawner() | {"worker_pid": os.getpid()}))
 
     @property
     def pid(self) -> int:
@@ -102,7 +103,7 @@ class SpawnerProcess:
 
 def send_plan(control: socket.socket, number: int, plan: SandboxPlan) -> tuple[int, int]:
     """Hand an attempt to a supervisor; return the descriptors of its stdout and stderr, or raise OSError."""
-    order, text = b"run %d\n" % number, json.dumps(plan.for_spawner()).encode()
+    order, text = b"run %d\n" % number, msgspec.json.encode(plan.for_spawner())
     ours: list[int] = []
     theirs: list[int] = []
     try:

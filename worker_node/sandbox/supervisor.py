@@ -23,6 +23,7 @@ import time
 from worker_node.sandbox import kernel, last_words, leftovers
 from worker_node.sandbox.attempt import Attempt
 from worker_node.sandbox.cgroup import Group
+from worker_node.sandbox.mould import Mould
 from worker_node.sandbox.namespaces import Sandbox, SandboxFailed
 from worker_node.sandbox.outfit import CannotLaunch, Outfit
 
@@ -65,7 +66,7 @@ class Supervisor:
         self._number = 0
         self._started_at: float | None = None
         """When the command began; None once that was told."""
-        self._prepared: Sandbox | None = None
+        self._mould: Mould | None = None
         self._leaving: list[Sandbox] = []
         self._is_ending = False
         self._wake_read, self._wake_write = os.pipe()
@@ -84,9 +85,10 @@ class Supervisor:
         try:
             self._serve()
         finally:
-            for sandbox in (self._prepared, *self._leaving):
-                if sandbox is not None:
-                    sandbox.discard()
+            for sandbox in self._leaving:
+                sandbox.discard()
+            if self._mould is not None:
+                self._mould.discard()
             if self._group is not None:
                 self._group.end()
 
@@ -148,19 +150,22 @@ class Supervisor:
             if pid == 0:
                 return
             is_of_attempt = pid not in self._other_pids()
-            for sandbox in self._sandboxes():
-                sandbox.is_gone |= sandbox.first_pid == pid
+            for child in self._sandboxes():
+                child.is_gone |= child.first_pid == pid
+            if self._mould is not None:
+                self._mould.is_gone |= self._mould.pid == pid
             self._leaving = [sandbox for sandbox in self._leaving if not sandbox.is_gone]
             if self._attempt is not None and is_of_attempt:
                 self._attempt.on_reaped(pid, status, usage)
 
     def _sandboxes(self) -> list[Sandbox]:
         running = self._attempt.sandbox if self._attempt is not None else None
-        return [sandbox for sandbox in (self._prepared, running, *self._leaving) if sandbox is not None]
+        return [sandbox for sandbox in (running, *self._leaving) if sandbox is not None]
 
     def _other_pids(self) -> set[int]:
         """Return the children of this process that do not belong to the running attempt."""
-        return {sandbox.first_pid for sandbox in (self._prepared, *self._leaving) if sandbox is not None}
+        keepers = set() if self._mould is None else {self._mould.pid}
+        return keepers | {sandbox.first_pid for sandbox in self._leaving}
 
     # --- orders ------------------------------------------------------------------------------------
 
@@ -192,7 +197,7 @@ class Supervisor:
         sandbox = None
         try:
             if plan["sandbox"]:
-                sandbox = self._take_sandbox(plan)
+                sandbox = Sandbox(self._mould_for(plan))
             attempt.start(stdout, stderr, self._outfit_for(plan), sandbox, plan_fd)
         except (OSError, SandboxFailed, CannotLaunch) as error:
             if sandbox is not None:
@@ -208,7 +213,6 @@ class Supervisor:
         self._started_at = time.monotonic()
         if sandbox is not None:
             self._poller.register(sandbox.channel, select.POLLIN)
-            self._prepare(plan)
 
     def _outfit_for(self, plan: dict[str, Any]) -> Outfit | None:
         """Return the outfit to start a command in, put on the first time; None for one that cannot be started so."""
@@ -219,36 +223,15 @@ class Supervisor:
             raise CannotLaunch("outfit: this supervisor serves attempts under other limits")
         return self._outfit
 
-    def _take_sandbox(self, plan: dict[str, Any]) -> Sandbox:
-        """Return the prepared sandbox if it suits and is sound, else a new one."""
-        prepared, self._prepared = self._prepared, None
-        if prepared is not None:
-            if prepared.is_fresh and not plan["sandbox"]["allows_network"] and not plan["canary"]:
-                try:
-                    prepared.await_ready()
-                except SandboxFailed:
-                    pass
-                else:
-                    return prepared
-            prepared.discard()
-        return self._new_sandbox(plan)
-
-    def _prepare(self, plan: dict[str, Any]) -> None:
-        """Make the next sandbox while the command runs. One that fails is noticed when it is needed."""
-        if plan["sandbox"]["allows_network"]:
-            return
-        try:
-            self._prepared = self._new_sandbox(plan)
-        except SandboxFailed:
-            self._prepared = None
-
-    def _new_sandbox(self, plan: dict[str, Any]) -> Sandbox:
-        return Sandbox(
-            self._settings.workspaces,
-            self._uid,
-            plan["oom_score_adj"],
-            allows_network=plan["sandbox"]["allows_network"],
-        )
+    def _mould_for(self, plan: dict[str, Any]) -> Mould:
+        """Return what the sandbox is to come from: the mould at hand, or a new one."""
+        if self._mould is not None:
+            if self._mould.fits(plan):
+                return self._mould
+            self._mould.discard()
+            self._mould = None
+        self._mould = Mould(plan, self._settings.workspaces, self._uid)
+        return self._mould
 
     def _leave(self, sandbox: Sandbox) -> None:
         """Let go of a sandbox in which nobody of the attempt is left; its first process is about to end."""
