@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
-import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -74,12 +75,25 @@ def _context(protocol: int) -> ssl.SSLContext:
 
 
 def _load_own(context: ssl.SSLContext, certificate: bytes, key: Ed25519PrivateKey | EllipticCurvePrivateKey) -> None:
-    # The ssl module reads keys from files only. mkstemp makes them 0600; they live for one call.
-    descriptor, path = tempfile.mkstemp(prefix="octaskly-", suffix=".pem")
+    with _file_of(key_to_pem(key) + ssl.DER_cert_to_PEM_cert(certificate).encode()) as path:
+        context.load_cert_chain(path)
+
+
+@contextlib.contextmanager
+def _file_of(content: bytes) -> Iterator[str]:
+    """Lend a file for one call, since the ssl module reads keys from files only. On Linux it touches no disk."""
+    if hasattr(os, "memfd_create"):
+        with os.fdopen(os.memfd_create("octaskly-key"), "wb") as file:
+            file.write(content)
+            file.flush()
+            yield f"/proc/self/fd/{file.fileno()}"
+        return
+    import tempfile
+
+    descriptor, path = tempfile.mkstemp(prefix="octaskly-", suffix=".pem")  # mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(key_to_pem(key))
-            file.write(ssl.DER_cert_to_PEM_cert(certificate).encode())
-        context.load_cert_chain(path)
+            file.write(content)
+        yield path
     finally:
         Path(path).unlink()

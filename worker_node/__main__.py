@@ -16,7 +16,6 @@ pin_cipher_suite()
 import asyncio  # noqa: E402
 import contextlib  # noqa: E402
 import logging  # noqa: E402
-import tempfile  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -49,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check(*, allows_network: bool) -> int:
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="octaskly-check-") as folder:
         reports = asyncio.run(node.check_levels(Workspaces(Path(folder)), allows_network=allows_network))
     print(probe.table(reports))

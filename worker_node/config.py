@@ -9,6 +9,7 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, NoReturn, cast, get_args
 
@@ -31,6 +32,7 @@ from worker_node.limit_flags import (
 )
 
 MAX_SLOTS: Final = 4096
+HELP_COLUMNS: Final = 100
 MAX_NAME_CHARACTERS: Final = 255
 DEFAULT_DRAIN_TIMEOUT_S: Final = 60.0
 DEFAULT_DISK_RESERVE_MB: Final = 200
@@ -163,6 +165,8 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
         epilog="Environment: OCTASKLY_JOIN_TOKEN, OCTASKLY_CACHE_MB, OCTASKLY_MAX_OUTPUT_MB, OCTASKLY_TRANSPORT,"
         " OCTASKLY_LOG (or RUST_LOG). A flag wins over its variable.",
         allow_abbrev=False,
+        # Told the width, it does not load shutil, half a megabyte with its compressors, to ask the terminal.
+        formatter_class=partial(argparse.HelpFormatter, width=HELP_COLUMNS),
     )
     add = parser.add_argument
     add("--dispatcher-addr", type=_address, metavar="HOST:PORT", help="without it the dispatcher is found by mDNS")

@@ -28,7 +28,7 @@ async def main():
             SERVICE_TYPE, f"{cluster}.{SERVICE_TYPE}", port=announced.port, properties=announced.to_txt(),
             parsed_addresses=["127.0.0.1"], server=f"{cluster}.local."))
     started_at = time.monotonic()
-    found = await asyncio.wait_for(find_dispatchers(lambda announced: announced.cluster_id == "ours"), 10)
+    found = await asyncio.wait_for(find_dispatchers(lambda announced: announced.cluster_id == "ours", 8), 10)
     assert found == [Address("127.0.0.1", 5556, 6556)], found
     assert time.monotonic() - started_at < 5
     await network.async_close()

@@ -102,8 +102,8 @@ class Execution:
     # --- the host's words --------------------------------------------------------------------------
 
     def started(self, at: float) -> None:
-        """Hear that the command runs, or ran."""
-        self._spawn_seconds = max(0.0, at - self._asked_at)
+        """Hear that the command runs."""
+        self._note_start(at)
         self._parts.listener.started(self._plan.attempt_id)
 
     def wrote(self, stream: OutputStream, data: bytes) -> None:
@@ -112,6 +112,8 @@ class Execution:
 
     def ended(self, end: CommandEnd) -> None:
         """Hear that no process of the command is left."""
+        if end.started_at is not None:
+            self._note_start(end.started_at)
         self._parts.live.end(self._plan.attempt_id)
         if self._takes_time(end) or not self._parts.workspaces.give_back(self._folder):
             self._parts.spawn(self._finish(end))
@@ -123,6 +125,9 @@ class Execution:
     def refused(self, detail: str) -> None:
         """Hear that the command never ran."""
         self._parts.spawn(self._hand_back(detail))
+
+    def _note_start(self, at: float) -> None:
+        self._spawn_seconds = max(0.0, at - self._asked_at)
 
     # --- before the command ------------------------------------------------------------------------
 

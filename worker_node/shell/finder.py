@@ -20,13 +20,13 @@ RESOLVE_TIMEOUT_MS: Final = 3000
 LINGER_S: Final = 0.3
 """After the first match: time for others with the same name, of which all but one are impostors."""
 
-MAX_CANDIDATES: Final = 256
-"""Announcements looked at in one search; a flood of impostors fills no memory."""
 
+async def find_dispatchers(matches: Callable[[Announcement], bool], at_most: int) -> list[Address]:
+    """Wait until a matching dispatcher is announced; return the addresses heard of by then.
 
-async def find_dispatchers(matches: Callable[[Announcement], bool]) -> list[Address]:
-    """Wait until a matching dispatcher is announced; return the addresses heard of by then."""
-    search = _Search(matches)
+    Looks at so many announcements at most: a flood of impostors fills no memory.
+    """
+    search = _Search(matches, at_most)
     network = AsyncZeroconf()
     try:
         browser = AsyncServiceBrowser(network.zeroconf, SERVICE_TYPE, handlers=[search.on_change])
@@ -42,10 +42,11 @@ async def find_dispatchers(matches: Callable[[Announcement], bool]) -> list[Addr
 
 
 class _Search:
-    def __init__(self, matches: Callable[[Announcement], bool]) -> None:
+    def __init__(self, matches: Callable[[Announcement], bool], at_most: int) -> None:
         self.addresses: dict[Address, None] = {}
         self.has_match = asyncio.Event()
         self._matches = matches
+        self._at_most = at_most
         self._lookups: set[asyncio.Task[None]] = set()
 
     def on_change(
@@ -55,7 +56,7 @@ class _Search:
         name: str,
         state_change: ServiceStateChange,
     ) -> None:
-        if state_change is ServiceStateChange.Removed or len(self._lookups) >= MAX_CANDIDATES:
+        if state_change is ServiceStateChange.Removed or len(self._lookups) >= self._at_most:
             return
         task = asyncio.get_running_loop().create_task(self._look_up(zeroconf, service_type, name))
         self._lookups.add(task)
@@ -76,7 +77,7 @@ class _Search:
         except (WireError, ValueError) as error:
             logger.debug("An announcement cannot be read: %s", error)
             return
-        if not self._matches(announcement) or len(self.addresses) >= MAX_CANDIDATES:
+        if not self._matches(announcement) or len(self.addresses) >= self._at_most:
             logger.debug("Another cluster is announced: %s", announcement.cluster_id)
             return
         for host in info.parsed_scoped_addresses():

@@ -15,7 +15,6 @@ from octaskly_wire.vocabulary import Admission
 from worker_node.config import Address, WorkerConfig
 from worker_node.shell.dialer import Dialer
 from worker_node.shell.dialing import Connection, check_identity, enrol, open_session
-from worker_node.shell.finder import MAX_CANDIDATES, find_dispatchers
 from worker_node.shell.keyfile import Identity, StateFolder
 from worker_node.shell.proving import DispatcherRefused
 from worker_node.shell.transfer_link import Endpoint, Streams
@@ -28,8 +27,8 @@ SEARCH_TIMEOUT_S: Final = 30.0
 SHORT_DIGEST_CHARACTERS: Final = 8
 """Of the CA key's digest, in announcements."""
 
-AT_ONCE: Final = MAX_CANDIDATES
-"""Addresses tried at the same time, all that a search gives: impostors that say nothing cost a worker sockets, not time."""
+AT_ONCE: Final = 256
+"""Addresses that a search gives, all tried at the same time: impostors that say nothing cost a worker sockets, not time."""
 
 Result = TypeVar("Result")
 
@@ -136,10 +135,13 @@ class Joiner:
     async def _addresses(self, matches: Callable[[Announcement], bool]) -> Sequence[Address]:
         if self._config.dispatcher_address:
             return [self._config.dispatcher_address]
+        # Here, since zeroconf is a tenth of the worker's memory, and of no use to one that was given an address.
+        from worker_node.shell.finder import find_dispatchers
+
         logger.debug("Looking for the dispatcher by mDNS")
         try:
             async with asyncio.timeout(SEARCH_TIMEOUT_S):
-                return await find_dispatchers(matches)
+                return await find_dispatchers(matches, AT_ONCE)
         except TimeoutError:
             raise TimeoutError("no dispatcher of this cluster is announced by mDNS") from None
 

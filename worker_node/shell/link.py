@@ -25,13 +25,24 @@ MAX_QUEUED: Final = 32_768
 """Messages not yet written. More means that the peer stopped reading: the link is given up, nothing is lost."""
 
 
+GATHER_S: Final = 0.003
+"""How long what is to be told waits for more, where nobody waits for it: each write wakes the dispatcher up, and what it
+reads at once it commits at once."""
+
+
 class Link:
     """One live connection; `run` returns when it is over."""
 
-    def __init__(self, connection: Connection, on_message: Callable[[ToWorker], None]) -> None:
-        """Take an open session; nothing is pumped before `run`."""
+    def __init__(
+        self, connection: Connection, on_message: Callable[[ToWorker], None], has_time: Callable[[], bool]
+    ) -> None:
+        """Take an open session; nothing is pumped before `run`.
+
+        `has_time` tells whether the next slot that becomes free has its work here already.
+        """
         self._connection = connection
         self._on_message = on_message
+        self._has_time = has_time
         self._control: deque[FromWorker] = deque()
         self._bulk: deque[Iterator[FromWorker]] = deque()
         self._has_work = asyncio.Event()
@@ -105,6 +116,8 @@ class Link:
         writer, session = self._connection.writer, self._connection.session
         while True:
             await self._has_work.wait()
+            if self._has_time():
+                await asyncio.sleep(GATHER_S)
             self._has_work.clear()
             while self._control or self._bulk:
                 if self._control:

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import psutil
-
 from octaskly_wire.errors import WireError
 from octaskly_wire.messages import ToWorker, Welcome
 from octaskly_wire.vocabulary import Admission
@@ -18,6 +16,7 @@ from worker_node.core import reactor
 from worker_node.core.backoff import reconnect_delay_s
 from worker_node.core.effects import Effect
 from worker_node.core.state import WorkerState
+from worker_node.shell import machine
 from worker_node.shell.dialing import Connection
 from worker_node.shell.identity_keeper import IdentityKeeper
 from worker_node.shell.joiner import CannotJoin, Joiner
@@ -105,7 +104,7 @@ class LinkKeeper:
 
     async def _serve(self, connection: Connection, welcome: Welcome) -> str:
         """Work over one link; return why it ended."""
-        link = Link(connection, self._listener.on_message)
+        link = Link(connection, self._listener.on_message, lambda: bool(self._state.waiting))
         self.link, self._connection = link, connection
         self._live.attach(link.send_bulk)
         self._transfers.use(self._joiner.endpoint(connection))
@@ -137,6 +136,6 @@ class LinkKeeper:
             while True:
                 self._listener.perform(reactor.on_heartbeat_due(self._state, self._vitals.read(), self._loop.time()))
                 await asyncio.sleep(max(interval_s, MIN_HEARTBEAT_INTERVAL_S))
-        except (OSError, psutil.Error) as error:
+        except machine.UNREADABLE as error:
             # Without heartbeats the leases run out while the link looks well: better a new link.
             link.close(f"the vitals cannot be read: {error}")

@@ -7,13 +7,12 @@ import os
 import platform
 from collections.abc import Sequence
 
-import psutil
-
 from octaskly_wire.messages import UnprovenLevel
 from octaskly_wire.vocabulary import SandboxLevel
 from worker_node.config import WorkerConfig
 from worker_node.core.state import Offer
 from worker_node.sandbox.probe import LevelReport
+from worker_node.shell import machine
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ def offer_of(config: WorkerConfig, reports: Sequence[LevelReport]) -> Offer:
         allows_network=config.allows_network,
         platform=platform.platform(terse=True)[:255],
         cpu_count=os.cpu_count() or 1,
-        memory_total_bytes=psutil.virtual_memory().total,
+        memory_total_bytes=machine.memory_bytes()[0],
         max_limits=config.limits.caps,
         max_timeout_s=config.limits.max_timeout_s,
         unproven=tuple(_why_not(report, config.min_sandbox) for report in reports if report not in offered),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psutil
-
 from octaskly_wire.messages import Vitals
+from worker_node.shell import machine
 
 
 class VitalSigns:
@@ -14,19 +13,26 @@ class VitalSigns:
 
     def __init__(self, folder: Path) -> None:
         """Watch the disk that holds a folder."""
-        self._folder = str(folder)
-        psutil.cpu_percent(interval=None)  # the first reading only sets the mark
+        self._folder = folder
+        self._busy, self._passed = machine.processor_times()
 
     def read(self) -> Vitals:
-        """Return the load now."""
-        memory = psutil.virtual_memory()
+        """Return the load now; raises one of machine.UNREADABLE."""
+        total_bytes, available_bytes = machine.memory_bytes()
         return Vitals(
-            cpu_percent=float(psutil.cpu_percent(interval=None)),
-            memory_total_bytes=memory.total,
-            memory_available_bytes=memory.available,
-            disk_free_bytes=psutil.disk_usage(self._folder).free,
-            load_1m=float(psutil.getloadavg()[0]),
+            cpu_percent=self._cpu_percent(),
+            memory_total_bytes=total_bytes,
+            memory_available_bytes=available_bytes,
+            disk_free_bytes=machine.disk_free_bytes(self._folder),
+            load_1m=machine.load_1m(),
         )
+
+    def _cpu_percent(self) -> float:
+        (busy, passed), before = machine.processor_times(), (self._busy, self._passed)
+        self._busy, self._passed = busy, passed
+        # The kernel lets a processor's idle time step back a little now and then.
+        share = (busy - before[0]) / (passed - before[1]) if passed > before[1] else 0.0
+        return round(min(max(share * 100, 0.0), 100.0), 1)
 
 
 def disk_shortage(folder: Path, reserve_bytes: int) -> str:
@@ -34,7 +40,7 @@ def disk_shortage(folder: Path, reserve_bytes: int) -> str:
     if not reserve_bytes:
         return ""
     try:
-        free = psutil.disk_usage(str(folder)).free
+        free = machine.disk_free_bytes(folder)
     except OSError as error:
         return f"the disk of {folder} cannot be read: {error.strerror or error}"
     if free >= reserve_bytes:
@@ -45,7 +51,7 @@ def disk_shortage(folder: Path, reserve_bytes: int) -> str:
 def shortage_for(folder: Path, needed_bytes: int, reserve_bytes: int) -> str:
     """Return why so many bytes more have no room on the disk that holds a folder, in words; empty when they have."""
     try:
-        free = psutil.disk_usage(str(folder)).free
+        free = machine.disk_free_bytes(folder)
     except OSError as error:
         return f"the disk of {folder} cannot be read: {error.strerror or error}"
     if free >= needed_bytes + reserve_bytes:

@@ -77,3 +77,16 @@ def test_macos_offers_none_and_basic_and_claims_no_limits():
         assert said[level].startswith("posix-group 0 ")
         assert "a daemon that leaves its process group survives" in said[level]
     assert said["strict"] == said["very_strict"] == "- needs namespaces and system call filters, which only Linux has"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no /proc")
+def test_a_worker_loads_nothing_that_it_has_no_use_for():
+    """Idle workers are to be small. mDNS, QUIC and psutil are loaded where they are needed, and so are the compressors."""
+    scene = (
+        "import sys; from worker_node import config, node; config.parse(['--dispatcher-addr', '127.0.0.1:5555'], {});"
+        "print({'zeroconf', 'aioquic', 'psutil', 'bz2', 'lzma', 'worker_node.sandbox.supervisor'} & {*sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", scene], check=False, cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "set()\n", done.stderr or done.stdout
