@@ -18,7 +18,7 @@ from audit_app import keys
 from audit_app.chain import COLUMNS
 
 MAX_ACTOR: Final = 150
-_INSERT: Final = f"INSERT INTO audit_log ({', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * len(COLUMNS))})"  # noqa: S608 - constant
+_INSERT: Final = f"INSERT INTO audit_log ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608 - constant
 _as_json: Final = JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 
 
@@ -51,11 +51,12 @@ def record(*events: AuditEvent, at: datetime | None = None) -> None:
         raise transaction.TransactionManagementError("audit rows are written in the transaction they speak of")
     stored_time = stored_time_of(at or datetime.now(UTC))
     # The transaction holds the write lock (BEGIN IMMEDIATE), so nobody else appends meanwhile.
-    end, highest_id = keys.open_end()
-    rows, end = end.extended([event.body(stored_time) for event in events], highest_id)
-    with connection.cursor() as cursor:
+    with connection.wrap_database_errors:
+        cursor = connection.connection.cursor()
+        end, highest_id = keys.open_end(cursor)
+        rows, end = end.extended([event.body(stored_time) for event in events], highest_id)
         cursor.executemany(_INSERT, rows)
-    keys.move_end(end)
+        keys.move_end(cursor, end)
 
 
 def append_offline(database: sqlite3.Connection, sealing_key: bytes, event: AuditEvent, at: datetime) -> None:
@@ -67,7 +68,7 @@ def append_offline(database: sqlite3.Connection, sealing_key: bytes, event: Audi
     if found is None:
         return
     rows, end = keys.opened_end(sealing_key, found[0]).extended([event.body(stored_time_of(at))], found[1] or 0)
-    database.executemany(_INSERT.replace("%s", "?"), rows)
+    database.executemany(_INSERT, rows)
     database.execute("UPDATE audit_keys SET sealed_end = ?", [keys.sealed_end(sealing_key, end)])
 
 

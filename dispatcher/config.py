@@ -16,5 +16,8 @@ class ShellConfig:
     port: int = DEFAULT_PORT
     quic_port: int = DEFAULT_PORT
     """Of UDP."""
-    max_unauthenticated_links: int = 256
-    """Beyond this the oldest of them gives way, so that half-open floods exhaust no memory and keep nobody out."""
+    max_unauthenticated_links: int = 1024
+    """Beyond this the oldest of them gives way, so that half-open floods exhaust no memory and keep nobody out.
+
+    As many workers may come back at the same moment after a power cut without driving each other away.
+    """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
@@ -61,9 +61,9 @@ __all__ = [
     "WorkerDrainStarted",
     "WorkerPaused",
     "WorkerRefused",
-    "WorkerSeen",
     "WorkerTrusts",
     "WorkerView",
+    "WorkersSeen",
     "closest",
     "explain_waiting",
     "lasting_obstacle",
@@ -84,7 +84,7 @@ class WhitelistEntry:
     is_draining: bool
     detail: str = ""
     trusted_ca_digests: tuple[str, ...] = ()
-    """The CAs that the worker said it trusts; only where one worker is asked for."""
+    """The CAs that the worker said it trusts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +113,7 @@ class Wishes:
 
     cancelled_task_ids: Sequence[str]
     whitelist: Sequence[WhitelistEntry]
+    """What has changed of it, at least."""
     ca_certificates: Sequence[bytes] = ()
     """The CAs to trust (DER), newest first; empty where the store keeps none."""
 
@@ -141,11 +142,10 @@ class WorkerTrusts:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerSeen:
-    """Record: the worker lives, with these load readings."""
+class WorkersSeen:
+    """Record: these workers live; by id, their newest load readings."""
 
-    worker_id: str
-    vitals: Vitals
+    vitals: Mapping[str, Vitals]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,7 @@ StoreRecord = (
     Record
     | WorkerConnected
     | WorkerTrusts
-    | WorkerSeen
+    | WorkersSeen
     | WorkerDrainStarted
     | WorkerPaused
     | WorkerDisconnected
@@ -282,10 +282,10 @@ class Store(Protocol):
         """Return whether anybody but this store may have written since the last call."""
 
     def wishes(self) -> Wishes:
-        """Return cancellations of live attempts, the whitelist and the trusted CAs as they stand."""
+        """Return cancellations of live attempts, what is new on the whitelist, and the trusted CAs as they stand."""
 
-    def whitelist_entry(self, worker_id: str) -> WhitelistEntry | None:
-        """Return what the whitelist says of this worker."""
+    def whitelist_entries(self, worker_ids: Sequence[str]) -> Sequence[WhitelistEntry]:
+        """Return what the whitelist says of these workers; nothing of one that is not on it."""
 
     def enrol(
         self, *, token_id: str, secret: str, certificate_request: bytes, name: str, address: str

@@ -28,7 +28,7 @@ from dispatcher.shell.tcp_listener import TcpListener
 from dispatcher.shell.transfer import TransferServer
 from dispatcher.shell.trust_desk import TrustDesk
 from dispatcher.shell.writer import StoreWriter
-from octaskly_site import env, open_files, staged_secret, status, web_server
+from octaskly_site import env, garbage, open_files, staged_secret, status, web_server
 from octaskly_site.announcing import announced
 from octaskly_site.asgi import Application
 from octaskly_site.database import prepare_database
@@ -250,6 +250,7 @@ def _credentials(cluster: ClusterIdentity) -> Credentials:
 
 async def _until_stopped(engine: asyncio.Task[None], stop: StopSignals, local_worker: LocalWorker | None) -> int:
     """Wait for a signal, or for a part without which the dispatcher is of no use to fail."""
+    garbage.collect_seldom()
     waiting = {engine, asyncio.create_task(stop.first.wait())}
     if local_worker:
         waiting.add(asyncio.create_task(local_worker.keep_running()))

@@ -42,8 +42,9 @@ class _Decoder(Generic[T]):
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             # The payload itself never goes into the text: it may carry a secret and ends in a log.
             raise MalformedMessage(_PATTERN.sub("of allowed characters", str(error))) from None
-        if not all(math.isfinite(number) for number in _floats_of(message)):
-            raise MalformedMessage("a number is not finite")
+        for number in _floats_of(message):
+            if not math.isfinite(number):
+                raise MalformedMessage("a number is not finite")
         return message
 
 
@@ -71,10 +72,10 @@ def decode_to_worker(payload: bytes, codec: Codec) -> ToWorker:
 
 def _floats_of(message: object) -> tuple[float, ...]:
     """Return the message's free floats. MessagePack can carry NaN, which JSON and the tables cannot."""
-    if isinstance(message, Heartbeat):
-        return (message.vitals.cpu_percent, message.vitals.load_1m)
     if isinstance(message, AttemptFinished):
         return (message.report.cpu_seconds,)
+    if isinstance(message, Heartbeat):
+        return (message.vitals.cpu_percent, message.vitals.load_1m)
     if isinstance(message, Welcome):
         return (message.heartbeat_interval_s, message.lease_s)
     return ()

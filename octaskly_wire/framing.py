@@ -10,6 +10,7 @@ from octaskly_wire.errors import FrameTooLarge, MalformedFrame
 
 _LENGTH: Final = struct.Struct(">I")
 _HEADER: Final = struct.Struct(">IB")
+_CODECS: Final = {codec.value: codec for codec in Codec}
 
 
 def encode_frame(codec: Codec, payload: bytes) -> bytes:
@@ -61,7 +62,7 @@ class FrameDecoder:
 
 
 def _codec(value: int) -> Codec:
-    try:
-        return Codec(value)
-    except ValueError:
-        raise MalformedFrame(f"unknown codec {value}") from None
+    codec = _CODECS.get(value)
+    if codec is None:
+        raise MalformedFrame(f"unknown codec {value}")
+    return codec

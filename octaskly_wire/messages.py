@@ -191,7 +191,7 @@ class OutcomeReport(Part, frozen=True):
 
     `failure_reason` None means exit code 0 and all declared outputs there. `exit_code` is None when the command
     did not exit by itself. The content of `outputs` was stored by StoreBlob before the report is sent.
-    `spawn_seconds`: from asking the sandbox for the command to AttemptStarted; None when it never began.
+    `spawn_seconds`: from asking the sandbox for the command to its start; None when it never began.
     """
 
     failure_reason: FailureReason | None
@@ -292,7 +292,7 @@ class Heartbeat(Message, frozen=True):
 
 
 class AttemptStarted(Message, frozen=True):
-    """The command's process exists."""
+    """The command's process exists. May be left out when it is over at once: `spawn_seconds` of its outcome tells it."""
 
     attempt_id: Identifier
 

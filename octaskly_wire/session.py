@@ -86,6 +86,9 @@ _FROM_WORKER: Final[dict[Phase, tuple[type, ...]]] = {
     Phase.OVER: (),
 }  # fmt: skip
 
+_LASTING: Final = (Phase.OPEN, Phase.TRANSFERRING)
+"""No message of a worker leads out of these."""
+
 _TO_WORKER: Final[dict[Phase, tuple[type, ...]]] = {
     Phase.GREETING: (CaBundle, Enrolled, Challenge, Refused),
     Phase.PROVING: (Welcome, Refused),
@@ -96,6 +99,9 @@ _TO_WORKER: Final[dict[Phase, tuple[type, ...]]] = {
     Phase.TRANSFERRING: (SendBlob, BlobChunk, BlobStored, TransferRefused, Refused),
     Phase.OVER: (),
 }  # fmt: skip
+
+_FAREWELLS: Final = (CaBundle, Enrolled, Refused)
+"""After these the dispatcher says nothing more."""
 
 
 class DispatcherSession:
@@ -128,6 +134,11 @@ class DispatcherSession:
         message = decode_from_worker(payload, codec)
         if not isinstance(message, _FROM_WORKER[self.phase]):
             raise UnexpectedMessage(f"{type(message).__name__} while {self.phase.value}")
+        if self.phase not in _LASTING:
+            self._step(message)
+        return message
+
+    def _step(self, message: FromWorker) -> None:
         if isinstance(message, Hello):
             self.phase, self.purpose = Phase.PROVING, message.purpose
         elif isinstance(message, FetchCa | Enrol | Auth):
@@ -135,7 +146,6 @@ class DispatcherSession:
             self.phase = Phase.OVER
         elif isinstance(message, Register):
             self.phase = Phase.OPEN
-        return message
 
     def open(self) -> None:
         """Let the proven worker register and speak freely, or move files."""
@@ -170,7 +180,7 @@ class WorkerSession:
             elif isinstance(message, Welcome):
                 self.phase = Phase.OPEN if self.purpose is LinkPurpose.CONTROL else Phase.TRANSFERRING
                 self._decoder.max_frame_bytes = MAX_FRAME_BYTES
-            elif isinstance(message, CaBundle | Enrolled | Refused):
+            elif isinstance(message, _FAREWELLS):
                 self.phase = Phase.OVER
             messages.append(message)
         return messages

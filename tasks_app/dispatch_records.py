@@ -1,16 +1,17 @@
-"""Writes the engine's records within one transaction: few statements, many rows. The hot path to the tables.
+"""Writes the engine's records within one transaction. The hot path to the tables.
 
 Every change of an attempt is a compare-and-set on the attempt's own row, so that a late or doubled record
-changes nothing.
+changes nothing. One cursor of the driver serves all of a transaction: what Django puts around each statement costs
+more than the statement. So the marks for values are SQLite's; the statements themselves are PostgreSQL's, too.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from django.db import connection
@@ -31,27 +32,71 @@ from tasks_app import worker_records
 from tasks_app.measured import Measuring
 from tasks_app.output_records import KeptStream, kept_stream, write_outputs
 
+_CLAIM: Final = (
+    "UPDATE tasks SET assigned_at = ?, attempt = ?, worker_id = ?"
+    " WHERE id = ? AND attempt = ? AND status = 'queued' AND assigned_at IS NULL AND cancel_requested_at IS NULL"
+)
+_BEGIN_RESULT: Final = (
+    "INSERT INTO results (attempt_id, task_id, attempt, worker_id, state, detail, is_superseded,"
+    " assigned_at, sandbox_level, sandbox_backend, limits, stdout_bytes, stderr_bytes,"
+    " stdout_truncated, stderr_truncated, stdout, stderr, outcome_sha256)"
+    " VALUES (?, ?, ?, ?, 'assigned', '', ?, ?, '', '', '{}', 0, 0, ?, ?, ?, ?, '')"
+)
+_START_RESULT: Final = (
+    "UPDATE results SET state = 'running', started_at = ? WHERE attempt_id = ? AND state = 'assigned'"
+)
+_START_TASK: Final = (
+    "UPDATE tasks SET status = 'running', started_at = ?"
+    " WHERE id = ? AND attempt = ? AND assigned_at IS NOT NULL AND status = 'queued' RETURNING available_at"
+)
+_END_RESULT: Final = (
+    "UPDATE results SET state = 'ended', outcome = ?, failure_reason = ?, detail = ?,"
+    " started_at = COALESCE(started_at, ?), completed_at = ?, exit_code = ?, signal = ?,"
+    " duration_ms = ?, cpu_seconds = ?, max_rss_bytes = ?, spawn_seconds = ?, sandbox_level = ?, sandbox_backend = ?,"
+    " limits = ?, stdout_bytes = ?, stderr_bytes = ?, stdout_truncated = ?, stderr_truncated = ?,"
+    " stdout = ?, stderr = ?, outcome_sha256 = ? WHERE attempt_id = ? AND state "
+)
+_END_LIVE_RESULT: Final = _END_RESULT + "<> 'ended'"
+_END_UNSTARTED_RESULT: Final = _END_RESULT + "= 'assigned'"
+# A command that was to be cancelled and failed first was cancelled all the same.
+_END_TASK: Final = (
+    "UPDATE tasks SET"
+    " status = CASE WHEN ? = 'failed' AND cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE ? END,"
+    " failure_reason = CASE WHEN ? = 'failed' AND cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE ? END,"
+    " assigned_at = NULL, completed_at = ?, started_at = COALESCE(started_at, ?), exit_code = ?,"
+    " duration_ms = ?, failures = failures + ?, stdout = ?, stderr = ?, stdout_truncated = ?, stderr_truncated = ?"
+    " WHERE id = ? AND attempt = ? AND assigned_at IS NOT NULL"
+)
+_END_LIVE_TASK: Final = _END_TASK + " RETURNING status"
+_END_UNSTARTED_TASK: Final = _END_TASK + " AND status = 'queued' RETURNING status, available_at"
+
 
 class RecordGroup:
-    """One transaction's worth of records being written."""
+    """One transaction's worth of records being written. Make it within the transaction."""
 
     def __init__(self, now: datetime, blobs: Blobs) -> None:
         self.now = now
         self._blobs = blobs
+        self._cursor = connection.connection.cursor()
         self.now_text = db_time(now)
         self.audit: list[AuditEvent] = []
         self.refused: set[AttemptKey] = set()
         self.measuring = Measuring()
 
-    def write(self, item: Any) -> None:
-        """Write one record and note its audit event."""
+    def write(self, records: Sequence[Any]) -> None:
+        """Write the records and note their audit events."""
+        with connection.wrap_database_errors:
+            for start, item in _with_starts(records):
+                self._write(item, start)
+
+    def _write(self, item: Any, start: RecordStarted | None) -> None:
         match item:
             case ClaimTask():
                 self._claim(item)
             case RecordStarted():
                 self._started(item)
             case RecordOutcome():
-                self._outcome(item)
+                self._outcome(item, start)
             case RecordGivenUp():
                 self._given_up(item)
             case RecordSuperseded():
@@ -60,98 +105,78 @@ class RecordGroup:
                 self.audit += worker_records.write(item, self.now, self.measuring)
 
     def _execute(self, sql: str, parameters: Sequence[Any]) -> int:
-        with connection.cursor() as cursor:
-            cursor.execute(sql, parameters)
-            return int(cursor.rowcount)
+        return int(self._cursor.execute(sql, parameters).rowcount)
 
     def _returned(self, sql: str, parameters: Sequence[Any]) -> Any:
-        """Return the one column of the one row that a statement gives back, None when it changed none."""
-        with connection.cursor() as cursor:
-            cursor.execute(sql, parameters)
-            row = cursor.fetchone()
-        return row[0] if row else None
+        """Return the one row that a statement gives back, None when it changed none."""
+        return next(iter(self._cursor.execute(sql, parameters).fetchall()), None)
 
     def _claim(self, claim: ClaimTask) -> None:
         key = claim.key
-        granted = self._execute(
-            "UPDATE tasks SET assigned_at = %s, attempt = %s, worker_id = %s"
-            " WHERE id = %s AND attempt = %s AND status = 'queued'"
-            " AND assigned_at IS NULL AND cancel_requested_at IS NULL",
-            [self.now_text, key.number, claim.worker_id, key.task_id, key.number - 1],
-        )
-        if not granted:
+        if not self._execute(_CLAIM, (self.now_text, key.number, claim.worker_id, key.task_id, key.number - 1)):
             self.refused.add(key)
             return
         self._execute(
-            "INSERT INTO results (attempt_id, task_id, attempt, worker_id, state, detail, is_superseded,"
-            " assigned_at, sandbox_level, sandbox_backend, limits, stdout_bytes, stderr_bytes,"
-            " stdout_truncated, stderr_truncated, stdout, stderr, outcome_sha256)"
-            " VALUES (%s, %s, %s, %s, 'assigned', '', %s, %s, '', '', '{}', 0, 0, %s, %s, %s, %s, '')",
-            [
-                key.attempt_id, key.task_id, key.number, claim.worker_id, False, self.now_text,
-                False, False, b"", b"",
-            ],
-        )  # fmt: skip
+            _BEGIN_RESULT,
+            (key.attempt_id, key.task_id, key.number, claim.worker_id, 0, self.now_text, 0, 0, b"", b""),
+        )
 
     def _started(self, started: RecordStarted) -> None:
         key = started.key
-        if not self._execute(
-            "UPDATE results SET state = 'running', started_at = %s WHERE attempt_id = %s AND state = 'assigned'",
-            [self.now_text, key.attempt_id],
-        ):
+        if not self._execute(_START_RESULT, (self.now_text, key.attempt_id)):
             return
-        available_at = self._returned(
-            "UPDATE tasks SET status = 'running', started_at = %s"
-            " WHERE id = %s AND attempt = %s AND assigned_at IS NOT NULL AND status = 'queued' RETURNING available_at",
-            [self.now_text, key.task_id, key.number],
-        )
-        if available_at is not None:
-            self.measuring.started(available_at, self.now)
-        self.audit.append(AuditEvent("task_started", "engine", started.worker_id, key.task_id, {"attempt": key.number}))
+        row = self._returned(_START_TASK, (self.now_text, key.task_id, key.number))
+        if row is not None:
+            self.measuring.started(row[0], self.now)
+        self._tell_start(started)
 
-    def _outcome(self, ended: RecordOutcome) -> None:
+    def _outcome(self, ended: RecordOutcome, start: RecordStarted | None) -> None:
+        """Write an outcome; with the start of its attempt, where that is new, too, and each row once."""
         key, report = ended.key, ended.report
         outcome = _outcome_word(report)
         stdout, stderr = self._streams(ended)
-        if not self._end_attempt(ended, outcome, stdout.data, stderr.data):
+        row = self._result_row(ended, outcome, stdout.data, stderr.data)
+        if start is not None and not self._execute(_END_UNSTARTED_RESULT, row):
+            self._started(start)
+            start = None
+        if start is not None:
+            self._tell_start(start)
+        elif not self._execute(_END_LIVE_RESULT, row):
             return
         self.measuring.outcome(outcome, report)
         write_outputs(key, report, self.now)
         details = {"attempt": key.number, "outcome": outcome, "exit_code": report.exit_code}
         if report.failure_reason is not None:
             details["failure_reason"] = report.failure_reason.value
-        is_failure = report.failure_reason not in {None, FailureReason.CANCELLED}
         if ended.retry_delay_s is not None:
             self._requeue(key, ended.worker_id, ended.retry_delay_s, details, failures=1)
             return
-        # A command that was to be cancelled and failed first was cancelled all the same.
-        status = self._returned(
-            "UPDATE tasks SET"
-            " status = CASE WHEN %s = 'failed' AND cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE %s END,"
-            " failure_reason = CASE WHEN %s = 'failed' AND cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE %s END,"
-            " assigned_at = NULL, completed_at = %s, started_at = COALESCE(started_at, %s), exit_code = %s,"
-            " duration_ms = %s, failures = failures + %s, stdout = %s, stderr = %s,"
-            " stdout_truncated = %s, stderr_truncated = %s"
-            " WHERE id = %s AND attempt = %s AND assigned_at IS NOT NULL RETURNING status",
-            [
-                outcome, outcome, outcome, report.failure_reason.value if report.failure_reason else None,
-                self.now_text, self.now_text, report.exit_code,
-                report.duration_ms, int(is_failure), stdout.text, stderr.text,
-                stdout.is_cut, stderr.is_cut,
-                key.task_id, key.number,
-            ],
-        )  # fmt: skip
-        if status is not None:
-            self.measuring.ended.append(status)
+        self._end_task(ended, outcome, stdout, stderr, is_start=start is not None)
         self.audit.append(AuditEvent("task_finished", "engine", ended.worker_id, key.task_id, details))
+
+    def _end_task(
+        self, ended: RecordOutcome, outcome: str, stdout: KeptStream, stderr: KeptStream, *, is_start: bool
+    ) -> None:
+        key, report = ended.key, ended.report
+        reason = report.failure_reason
+        row = (
+            outcome, outcome, outcome, reason.value if reason else None, self.now_text, self.now_text, report.exit_code,
+            report.duration_ms, int(reason not in {None, FailureReason.CANCELLED}), stdout.text, stderr.text,
+            int(stdout.is_cut), int(stderr.is_cut), key.task_id, key.number,
+        )  # fmt: skip
+        found = None
+        if is_start and (found := self._returned(_END_UNSTARTED_TASK, row)):
+            self.measuring.started(found[1], self.now)
+        if found or (found := self._returned(_END_LIVE_TASK, row)):
+            self.measuring.ended.append(found[0])
 
     def _given_up(self, given_up: RecordGivenUp) -> None:
         key = given_up.key
         outcome = "lost" if given_up.is_loss else "rejected"
         reason = given_up.failure_reason
         ended = self._execute(
-            "UPDATE results SET state = 'ended', outcome = %s, failure_reason = %s, detail = %s, completed_at = %s"
-            " WHERE attempt_id = %s AND state <> 'ended'",
+            "UPDATE results SET state = 'ended', outcome = ?, failure_reason = ?, detail = ?, completed_at = ?"
+            " WHERE attempt_id = ? AND state <> 'ended'",
             [outcome, reason.value if reason else None, given_up.detail, self.now_text, key.attempt_id],
         )
         if not ended:
@@ -164,8 +189,8 @@ class RecordGroup:
             return
         status = "cancelled" if reason is FailureReason.CANCELLED else "failed"
         if self._execute(
-            "UPDATE tasks SET status = %s, failure_reason = %s, assigned_at = NULL, completed_at = %s,"
-            " losses = losses + %s WHERE id = %s AND attempt = %s AND assigned_at IS NOT NULL",
+            "UPDATE tasks SET status = ?, failure_reason = ?, assigned_at = NULL, completed_at = ?,"
+            " losses = losses + ? WHERE id = ? AND attempt = ? AND assigned_at IS NOT NULL",
             [status, reason.value if reason else None, self.now_text, int(given_up.is_loss), key.task_id, key.number],
         ):
             self.measuring.ended.append(status)
@@ -175,9 +200,8 @@ class RecordGroup:
     def _superseded(self, late: RecordSuperseded) -> None:
         key, report = late.key, late.report
         digest = outcome_digest(report, late.stdout, late.stderr)
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT worker_id, outcome_sha256 FROM results WHERE attempt_id = %s", [key.attempt_id])
-            worker_id, known_digest = cursor.fetchone() or ("", "")
+        known = self._returned("SELECT worker_id, outcome_sha256 FROM results WHERE attempt_id = ?", [key.attempt_id])
+        worker_id, known_digest = known or ("", "")
         is_no_news = known_digest == digest or report.failure_reason is FailureReason.WORKER_LOST
         if worker_id == late.worker_id and is_no_news:
             return  # Sent twice since its acknowledgement was lost, or damaged on the worker's disk before that came.
@@ -193,9 +217,9 @@ class RecordGroup:
             return
         stdout, stderr = self._streams(late)
         self._execute(
-            "UPDATE results SET is_superseded = %s, outcome_sha256 = %s, exit_code = %s, signal = %s, duration_ms = %s,"
-            " cpu_seconds = %s, max_rss_bytes = %s, spawn_seconds = %s, stdout_bytes = %s, stderr_bytes = %s,"
-            " stdout_truncated = %s, stderr_truncated = %s, stdout = %s, stderr = %s WHERE attempt_id = %s AND state = 'ended'",
+            "UPDATE results SET is_superseded = ?, outcome_sha256 = ?, exit_code = ?, signal = ?, duration_ms = ?,"
+            " cpu_seconds = ?, max_rss_bytes = ?, spawn_seconds = ?, stdout_bytes = ?, stderr_bytes = ?,"
+            " stdout_truncated = ?, stderr_truncated = ?, stdout = ?, stderr = ? WHERE attempt_id = ? AND state = 'ended'",
             [
                 True, digest, report.exit_code, report.signal, report.duration_ms,
                 report.cpu_seconds, report.max_rss_bytes, report.spawn_seconds,
@@ -225,19 +249,19 @@ class RecordGroup:
     ) -> None:
         """Queue the task again; a cancel that was wished for meanwhile stands above that and ends it."""
         ended = (
-            "assigned_at = NULL, worker_id = NULL, started_at = NULL, failures = failures + %s, losses = losses + %s"
-            " WHERE id = %s AND attempt = %s AND assigned_at IS NOT NULL"
+            "assigned_at = NULL, worker_id = NULL, started_at = NULL, failures = failures + ?, losses = losses + ?"
+            " WHERE id = ? AND attempt = ? AND assigned_at IS NOT NULL"
         )
         values = [failures, losses, key.task_id, key.number]
         available_at = db_time(self.now + timedelta(seconds=retry_delay_s))
         if self._execute(
-            f"UPDATE tasks SET status = 'queued', available_at = %s, {ended} AND cancel_requested_at IS NULL",  # noqa: S608 - constant
-            [available_at, *values],
+            f"UPDATE tasks SET status = 'queued', available_at = ?, is_paused = ?, {ended} AND cancel_requested_at IS NULL",  # noqa: S608 - constant
+            [available_at, int(retry_delay_s > 0), *values],
         ):
             details["retry_in_s"] = round(retry_delay_s, 3)
             self.audit.append(AuditEvent("task_requeued", "engine", worker_id, key.task_id, details))
         elif self._execute(
-            "UPDATE tasks SET status = 'cancelled', failure_reason = 'cancelled', completed_at = %s,"  # noqa: S608 - constant
+            "UPDATE tasks SET status = 'cancelled', failure_reason = 'cancelled', completed_at = ?,"  # noqa: S608 - constant
             f" {ended}",
             [self.now_text, *values],
         ):
@@ -245,25 +269,42 @@ class RecordGroup:
             details["failure_reason"] = FailureReason.CANCELLED.value
             self.audit.append(AuditEvent("task_finished", "engine", worker_id, key.task_id, details))
 
-    def _end_attempt(self, ended: RecordOutcome, outcome: str, stdout: bytes, stderr: bytes) -> int:
+    def _result_row(self, ended: RecordOutcome, outcome: str, stdout: bytes, stderr: bytes) -> Sequence[Any]:
         report = ended.report
-        return self._execute(
-            "UPDATE results SET state = 'ended', outcome = %s, failure_reason = %s, detail = %s,"
-            " started_at = COALESCE(started_at, %s), completed_at = %s, exit_code = %s, signal = %s,"
-            " duration_ms = %s, cpu_seconds = %s, max_rss_bytes = %s, spawn_seconds = %s, sandbox_level = %s,"
-            " sandbox_backend = %s,"
-            " limits = %s, stdout_bytes = %s, stderr_bytes = %s, stdout_truncated = %s, stderr_truncated = %s,"
-            " stdout = %s, stderr = %s, outcome_sha256 = %s WHERE attempt_id = %s AND state <> 'ended'",
-            [
-                outcome, report.failure_reason.value if report.failure_reason else None, report.detail,
-                self.now_text, self.now_text, report.exit_code, report.signal,
-                report.duration_ms, report.cpu_seconds, report.max_rss_bytes, report.spawn_seconds,
-                report.sandbox.value, report.backend,
-                json.dumps(report.limits), report.stdout.total_bytes, report.stderr.total_bytes,
-                report.stdout.is_truncated, report.stderr.is_truncated,
-                stdout, stderr, outcome_digest(report, ended.stdout, ended.stderr), ended.key.attempt_id,
-            ],
+        return (
+            outcome, report.failure_reason.value if report.failure_reason else None, report.detail,
+            self.now_text, self.now_text, report.exit_code, report.signal,
+            report.duration_ms, report.cpu_seconds, report.max_rss_bytes, report.spawn_seconds,
+            report.sandbox.value, report.backend,
+            json.dumps(report.limits), report.stdout.total_bytes, report.stderr.total_bytes,
+            int(report.stdout.is_truncated), int(report.stderr.is_truncated),
+            stdout, stderr, outcome_digest(report, ended.stdout, ended.stderr), ended.key.attempt_id,
         )  # fmt: skip
+
+    def _tell_start(self, started: RecordStarted) -> None:
+        key = started.key
+        self.audit.append(AuditEvent("task_started", "engine", started.worker_id, key.task_id, {"attempt": key.number}))
+
+
+def _with_starts(records: Sequence[Any]) -> Iterator[tuple[RecordStarted | None, Any]]:
+    """Yield the records in order, but a start together with the outcome of its attempt, if nothing of it is between.
+
+    Records of different attempts change different rows: only those of one attempt must keep their order.
+    """
+    starts: dict[AttemptKey, int] = {}
+    start_of: dict[int, RecordStarted] = {}
+    moved: set[int] = set()
+    for index, item in enumerate(records):
+        if isinstance(item, RecordStarted):
+            starts[item.key] = index
+        elif starts and (key := getattr(item, "key", None)) in starts:
+            start = starts.pop(key)
+            if isinstance(item, RecordOutcome) and item.retry_delay_s is None:
+                start_of[index] = records[start]
+                moved.add(start)
+    for index, item in enumerate(records):
+        if index not in moved:
+            yield start_of.get(index), item
 
 
 def _outcome_word(report: OutcomeReport) -> str:
@@ -285,7 +326,7 @@ def outcome_digest(report: OutcomeReport, stdout: bytes, stderr: bytes) -> str:
 
 
 def _without_data(output: CapturedOutput) -> CapturedOutput:
-    return msgspec.structs.replace(output, data=None)
+    return output if output.data is None else msgspec.structs.replace(output, data=None)
 
 
 def db_time(moment: datetime) -> Any:

@@ -34,14 +34,16 @@ from dispatcher.ports import (
     Wishes,
 )
 from octaskly_wire import identity
-from octaskly_wire.messages import AuditCheckpoint, InputFile, Limits
-from octaskly_wire.vocabulary import Admission, RefusalCode, SandboxLevel
+from octaskly_wire.messages import NO_LIMITS, AuditCheckpoint, InputFile, Limits
+from octaskly_wire.vocabulary import RefusalCode, SandboxLevel
 from tasks_app import signals, worker_records
 from tasks_app.dispatch_records import RecordGroup, db_time
 from tasks_app.feed import feed
 from tasks_app.measured import Measured
 from tasks_app.models import Task
+from tasks_app.pauses import end_pauses
 from tasks_app.staged_inputs import fail_expired, read_inputs
+from tasks_app.whitelist import Whitelist
 from workers_app import services
 from workers_app.models import Worker
 
@@ -55,7 +57,7 @@ READY_COLUMNS: Final = (
 # Spelled as the partial index tasks_ready is, so that it serves condition and order alike.
 _READY: Final = (
     f"SELECT {READY_COLUMNS} FROM tasks"  # noqa: S608 - constant
-    " WHERE status = 'queued' AND assigned_at IS NULL AND cancel_requested_at IS NULL"
+    " WHERE status = 'queued' AND assigned_at IS NULL AND cancel_requested_at IS NULL AND NOT is_paused"
     " AND sandbox = %s AND network = %s AND (available_at <= %s OR available_at > %s OR attempt = 0)"
 )
 _IN_ORDER: Final = " ORDER BY priority DESC, id LIMIT %s"
@@ -68,6 +70,9 @@ UNBOUNDED: Final = (1 << 63) - 1
 """No task asks for more."""
 NO_FILES: Final = "[]"
 """What stands in `inputs` and `outputs` of most tasks: then nothing more is read, and nothing parsed."""
+NOTHING: Final = "{}"
+"""The same of `env` and `limits`."""
+_LEVELS: Final = {level.value: level for level in SandboxLevel}
 
 
 def utc_now() -> datetime:
@@ -81,6 +86,7 @@ class DispatchStore:
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
         self._seen_version: tuple[int, ...] = ()
+        self._whitelist = Whitelist()
 
     def recover(self) -> list[RecoveredAttempt]:
         """Return what was live when the last dispatcher stopped."""
@@ -96,10 +102,12 @@ class DispatchStore:
 
     def fetch_ready(self, classes: Iterable[TaskClass], limit: int) -> list[ReadyTask]:
         """Return the head of the queue of each class."""
+        _retryable(lambda: end_pauses(utc_now()))
         return _retryable(lambda: [task for wanted in classes for task in _fetch(READY_QUERY, wanted, [limit])])
 
     def fetch_fitting(self, task_class: TaskClass, ceiling: Ceiling, limit: int) -> list[ReadyTask]:
         """Return the first of a class that fit under the ceiling. What does not is passed over in the index."""
+        _retryable(lambda: end_pauses(utc_now()))
         most = [getattr(ceiling.limits, name) for name in LIMIT_NAMES] + [ceiling.timeout_s]
         bounds = [UNBOUNDED if bound is None else bound for bound in most]
         return _retryable(lambda: _fetch(FITTING_QUERY, task_class, [*bounds, limit]))
@@ -109,14 +117,12 @@ class DispatchStore:
         return _retryable(self._has_news)
 
     def wishes(self) -> Wishes:
-        """Return cancellations of live attempts, the whitelist and the trusted CAs."""
+        """Return cancellations of live attempts, what is new on the whitelist, and the trusted CAs."""
         return _retryable(self._wishes)
 
-    def whitelist_entry(self, worker_id: str) -> WhitelistEntry | None:
-        """Return what the whitelist says of one worker."""
-        return _retryable(
-            lambda: next(iter(_whitelist(Worker.objects.filter(id=worker_id), "trusted_ca_digests")), None)
-        )
+    def whitelist_entries(self, worker_ids: Sequence[str]) -> list[WhitelistEntry]:
+        """Return what the whitelist says of these workers."""
+        return _retryable(lambda: self._whitelist.of(worker_ids))
 
     def enrol(
         self, *, token_id: str, secret: str, certificate_request: bytes, name: str, address: str
@@ -193,8 +199,8 @@ class DispatchStore:
         cancelled = Task.objects.filter(assigned_at__isnull=False, cancel_requested_at__isnull=False)
         return Wishes(
             cancelled_task_ids=list(cancelled.values_list("id", flat=True)),
-            whitelist=_whitelist(Worker.objects.all()),
             ca_certificates=services.trusted_certificates(),
+            whitelist=self._whitelist.changed(),  # Told once: after this nothing may fail.
         )
 
     def _has_news(self) -> bool:
@@ -211,10 +217,9 @@ class DispatchStore:
 
     def _commit(self, records: Sequence[Any]) -> tuple[set[AttemptKey], Measured]:
         began_at = time.perf_counter()
-        group = RecordGroup(utc_now(), self._blobs)
         with transaction.atomic():
-            for item in records:
-                group.write(item)
+            group = RecordGroup(utc_now(), self._blobs)
+            group.write(records)
             record(*group.audit, at=group.now)
         return group.refused, group.measuring.frozen(time.perf_counter() - began_at, len(records))
 
@@ -241,10 +246,10 @@ def _ready_task(row: Sequence[Any], inputs: Mapping[str, tuple[InputFile, ...]])
         command=row[1],
         priority=row[2],
         timeout_s=row[3],
-        sandbox=SandboxLevel(row[4]),
+        sandbox=_LEVELS[row[4]],
         network=bool(row[5]),
-        env=json.loads(row[6]),
-        limits=msgspec.convert(json.loads(row[7]), Limits),
+        env={} if row[6] == NOTHING else json.loads(row[6]),
+        limits=NO_LIMITS if row[7] == NOTHING else msgspec.json.decode(row[7], type=Limits),
         max_retries=row[8],
         attempt=row[9],
         failures=row[10],
@@ -252,14 +257,6 @@ def _ready_task(row: Sequence[Any], inputs: Mapping[str, tuple[InputFile, ...]])
         inputs=inputs.get(row[0], ()),
         outputs=() if row[13] == NO_FILES else tuple(json.loads(row[13])),
     )
-
-
-def _whitelist(workers: Any, *more_columns: str) -> list[WhitelistEntry]:
-    columns = ("id", "public_key_sha256", "admission", "is_draining", "admission_reason", *more_columns)
-    return [
-        WhitelistEntry(worker_id, key, Admission(admission), is_draining, reason, *map(tuple, more))
-        for worker_id, key, admission, is_draining, reason, *more in workers.values_list(*columns)
-    ]
 
 
 def _retryable(function: Any) -> Any:

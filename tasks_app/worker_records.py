@@ -1,11 +1,17 @@
-"""What the engine writes about workers: links, load readings, refused peers. Called within its transaction."""
+"""What the engine writes about workers: links, load readings, refused peers. Called within its transaction.
+
+What comes from many workers at a time is plain SQL, as in dispatch_records.py.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import msgspec
+from django.db import connection
 
 from audit_app.trail import AuditEvent
 from dispatcher.ports import (
@@ -16,10 +22,10 @@ from dispatcher.ports import (
     WorkerDrainStarted,
     WorkerPaused,
     WorkerRefused,
-    WorkerSeen,
+    WorkersSeen,
     WorkerTrusts,
 )
-from octaskly_wire.messages import Register
+from octaskly_wire.messages import Register, Vitals
 from octaskly_wire.vocabulary import Admission
 from tasks_app.measured import Measuring
 from workers_app.certificates import note_certificate, note_trust
@@ -28,7 +34,7 @@ from workers_app.models import Worker
 EngineRecord = (
     WorkerConnected
     | WorkerTrusts
-    | WorkerSeen
+    | WorkersSeen
     | WorkerDrainStarted
     | WorkerPaused
     | WorkerDisconnected
@@ -49,6 +55,49 @@ def _caps(registration: Register) -> dict[str, int]:
     return {name: cap for name, cap in caps.items() if cap is not None}
 
 
+def _write_connected(item: WorkerConnected, now: datetime) -> AuditEvent:
+    registration = item.registration
+    values = {
+        "name": registration.name,
+        "is_connected": True,
+        "has_begun_drain": registration.is_draining,
+        "pause_reason": "",
+        "connected_at": _db_time(now),
+        "last_seen_at": _db_time(now),
+        "boot_id": item.boot_id,
+        "address": item.address,
+        "transport": item.transport,
+        "software_version": item.software_version,
+        "platform": registration.platform,
+        "slots": registration.slots,
+        "cpu_count": registration.cpu_count,
+        "memory_total_bytes": registration.memory_total_bytes,
+        "allows_network": registration.allows_network,
+        "levels": json.dumps(msgspec.to_builtins(registration.levels)),
+        "levels_unproven": json.dumps(msgspec.to_builtins(registration.unproven)),
+        "max_limits": json.dumps(_caps(registration)),
+    }
+    if item.certificate_ca_digest:  # Else it cannot be told of which CA the certificate is.
+        values["certificate_ca_digest"] = item.certificate_ca_digest
+    changes = ", ".join(f"{column} = %s" for column in values)
+    with connection.cursor() as cursor:
+        statement = f"UPDATE workers SET {changes} WHERE id = %s"  # noqa: S608 - the columns above
+        cursor.execute(statement, [*values.values(), item.worker_id])
+    details = {"address": item.address, "transport": item.transport, "boot_id": item.boot_id}
+    return AuditEvent("worker_connected", "engine", item.worker_id, "", details)
+
+
+def _write_seen(vitals: Mapping[str, Vitals], now: datetime) -> None:
+    at = _db_time(now)
+    rows = [(at, json.dumps(msgspec.to_builtins(reading)), worker_id) for worker_id, reading in vitals.items()]
+    with connection.cursor() as cursor:
+        cursor.executemany("UPDATE workers SET last_seen_at = %s, vitals = %s WHERE id = %s", rows)
+
+
+def _db_time(moment: datetime) -> Any:
+    return connection.ops.adapt_datetimefield_value(moment)
+
+
 def _count(item: WorkerRefused | MachineRefused) -> dict[str, Any]:
     return {"count": item.count} if item.count > 1 else {}
 
@@ -57,38 +106,15 @@ def write(item: EngineRecord, now: datetime, measuring: Measuring) -> list[Audit
     """Write one record, note what it measured, and return what the audit should say of it."""
     match item:
         case WorkerConnected():
-            registration = item.registration
-            Worker.objects.filter(id=item.worker_id).update(
-                name=registration.name,
-                is_connected=True,
-                has_begun_drain=registration.is_draining,
-                pause_reason="",
-                connected_at=now,
-                last_seen_at=now,
-                boot_id=item.boot_id,
-                address=item.address,
-                transport=item.transport,
-                software_version=item.software_version,
-                platform=registration.platform,
-                slots=registration.slots,
-                cpu_count=registration.cpu_count,
-                memory_total_bytes=registration.memory_total_bytes,
-                allows_network=registration.allows_network,
-                levels=msgspec.to_builtins(registration.levels),
-                levels_unproven=msgspec.to_builtins(registration.unproven),
-                max_limits=_caps(registration),
-            )
-            note_certificate(item.worker_id, item.certificate_ca_digest)
-            details = {"address": item.address, "transport": item.transport, "boot_id": item.boot_id}
-            return [AuditEvent("worker_connected", "engine", item.worker_id, "", details)]
+            return [_write_connected(item, now)]
         case WorkerTrusts():
             note_certificate(item.worker_id, item.certificate_ca_digest)
             changed = note_trust(item.worker_id, item.ca_digests)
             return [changed] if changed else []
-        case WorkerSeen():
-            Worker.objects.filter(id=item.worker_id).update(last_seen_at=now, vitals=msgspec.to_builtins(item.vitals))
-            if item.vitals.round_trip_seconds is not None:
-                measuring.round_trip_seconds.append(item.vitals.round_trip_seconds)
+        case WorkersSeen():
+            _write_seen(item.vitals, now)
+            trips = (reading.round_trip_seconds for reading in item.vitals.values())
+            measuring.round_trip_seconds += [trip for trip in trips if trip is not None]
             return []
         case WorkerDrainStarted():
             Worker.objects.filter(id=item.worker_id).update(has_begun_drain=True)

@@ -15,6 +15,7 @@ from dispatcher.ports import Prospects, TaskNeeds, WorkerView
 from octaskly_wire.messages import Limits, UnprovenLevel
 from octaskly_wire.vocabulary import Admission, SandboxLevel
 from tasks_app.models import Task
+from tasks_app.new_tasks import NewTask
 from tasks_app.selectors import live_attempts_by_worker
 from workers_app.models import Worker
 from workers_app.selectors import is_draining
@@ -23,7 +24,7 @@ PROSPECTS_AGE_S: Final = 2.0
 """Workers are looked at anew after that: hundreds of submissions a second share one look."""
 
 
-def needs_of(task: Task) -> TaskNeeds:
+def needs_of(task: Task | NewTask) -> TaskNeeds:
     """Return what a task asks of its worker."""
     limits = msgspec.convert(task.limits, Limits)
     return TaskNeeds(SandboxLevel(task.sandbox), task.network, limits, task.timeout_s)
@@ -88,7 +89,7 @@ class RecentProspects:
 recent_prospects: Final = RecentProspects(PROSPECTS_AGE_S)
 
 
-def warnings_of(tasks: Sequence[Task]) -> list[list[str]]:
+def warnings_of(tasks: Sequence[Task | NewTask]) -> list[list[str]]:
     """Return for each task that was submitted just now what nobody else would say before long: that nothing can run it.
 
     It is looked up once for each distinct need.

@@ -40,6 +40,8 @@ class Credentials:
         if leaf not in self._leaves:
             self._leaves.appendleft(leaf)
         self.ca_certificates = tuple(ca_certificates)
+        self.ca_digests = tuple(identity.ca_digest(certificate).hex() for certificate in self.ca_certificates)
+        """Of their keys, hex."""
         self._tls_context = tls.server_context(b"".join(self.ca_certificates), leaf, self._key)
         self._quic_configuration: QuicConfiguration | None = None
         self._was_replaced.set()
@@ -63,11 +65,6 @@ class Credentials:
     def known_ca_certificate(self) -> bytes:
         """Return the CA that every worker knows and join tokens pin: the oldest."""
         return self.ca_certificates[-1]
-
-    @property
-    def ca_digests(self) -> tuple[str, ...]:
-        """Return the digests (hex) of the trusted CAs' keys, in their order."""
-        return tuple(identity.ca_digest(certificate).hex() for certificate in self.ca_certificates)
 
     def tls_context(self) -> ssl.SSLContext:
         """Return the context of new TCP connections."""

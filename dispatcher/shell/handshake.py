@@ -169,7 +169,8 @@ class Gatekeeper:
         answer = await link.receive()
         if not isinstance(answer, Auth):
             raise UnexpectedMessage(type(answer).__name__)
-        entry = await self._writer.call(lambda: self._store.whitelist_entry(hello.worker_id))
+        entries = await self._writer.call(lambda: self._store.whitelist_entries([hello.worker_id]))
+        entry = entries[0] if entries else None
         try:
             self._check_proof(link, hello, answer, nonce, tls_certificate, entry)
         except BadProof as error:

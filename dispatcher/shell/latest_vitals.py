@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from dispatcher.ports import StoreRecord, WorkerSeen
+from dispatcher.ports import StoreRecord, WorkersSeen
 from dispatcher.shell.writer import StoreWriter
 from octaskly_wire.messages import Vitals
 
@@ -38,5 +38,5 @@ class LatestVitals:
         while True:
             await asyncio.sleep(self._pause_s)
             if self._vitals and self._writer.is_healthy:
-                self._submit([WorkerSeen(worker_id, vitals) for worker_id, vitals in self._vitals.items()])
-                self._vitals.clear()
+                vitals, self._vitals = self._vitals, {}
+                self._submit([WorkersSeen(vitals)])

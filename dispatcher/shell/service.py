@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from dispatcher.core.config import EngineConfig
@@ -17,8 +16,6 @@ from dispatcher.core.effects import (
     Effect,
     FetchFitting,
     FetchReady,
-    RecordGivenUp,
-    RecordOutcome,
     RecordStarted,
     RecordSuperseded,
     Send,
@@ -41,6 +38,7 @@ from dispatcher.shell.handshake import Admitted
 from dispatcher.shell.latest_vitals import LatestVitals
 from dispatcher.shell.link import WorkerLink
 from dispatcher.shell.output_reader import OutputReader
+from dispatcher.shell.steps import FETCHES, RECORDS, Step, output_bytes
 from dispatcher.shell.transfer_roster import TransferRoster
 from dispatcher.shell.trust_desk import TrustDesk
 from dispatcher.shell.wishes_watch import WishesWatch
@@ -67,21 +65,13 @@ from octaskly_wire.vocabulary import Admission, OutputStream, RefusalCode
 
 logger = logging.getLogger(__name__)
 
-MAX_WAITING_STEPS: Final = 2000
-"""Steps waiting for their commit; beyond it links are not read, so that workers feel the pressure."""
+MAX_WAITING_STEPS: Final = 32_000
+"""Steps waiting for their commit; beyond it links are not read, so that workers feel the pressure.
+
+A thousand workers of four slots bring up to 24,000 when all their tasks are short: heartbeats must not wait behind these.
+"""
 MAX_WAITING_BYTES: Final = 64 << 20
 """Output in those steps; the same beyond it."""
-
-RECORDS: Final = (ClaimTask, RecordStarted, RecordOutcome, RecordGivenUp, RecordSuperseded, SuspendWorker)
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """Effects to carry out once their records, if there are any, and all steps before them are committed."""
-
-    commit: asyncio.Future[frozenset[AttemptKey]] | None
-    effects: Sequence[Effect]
-    output_bytes: int
 
 
 class DispatcherService:
@@ -94,7 +84,7 @@ class DispatcherService:
         self._loop = asyncio.get_running_loop()
         self._reactor = Reactor(config)
         self._links: dict[str, WorkerLink] = {}
-        self._steps: deque[_Step] = deque()
+        self._steps: deque[Step] = deque()
         self._waiting_bytes = 0
         self._has_steps = asyncio.Event()
         self._has_room = asyncio.Event()
@@ -230,7 +220,7 @@ class DispatcherService:
         self._perform(self._reactor.on_worker_joined(joined, self._loop.time()))
         self._trust.enter(link, admitted.certificate, issuer_digest, admitted.whitelisted.trusted_ca_digests)
         self._witnesses.on_connected(link, registration.witnessed)
-        self._watch.look_now()  # The whitelist may have changed between AUTH and this moment.
+        self._watch.look_at(worker_id)  # The whitelist may have changed between AUTH and this moment.
         detail = "the link ended"
         try:
             async for message in link.messages():
@@ -313,17 +303,21 @@ class DispatcherService:
         if not effects:
             return
         records = [effect for effect in effects if isinstance(effect, RECORDS)]
-        self._enter_step(self._writer.submit(records) if records else None, effects)
+        # Nobody waits for a start to be on disk, and the end of a short command is committed with it.
+        is_urgent = len(records) != 1 or not isinstance(records[0], RecordStarted)
+        commit = self._writer.submit(records, is_urgent=is_urgent) if records else None
+        self._enter_step(commit, effects, output_bytes(records))
         for effect in effects:
-            if isinstance(effect, FetchReady | FetchFitting):
+            if isinstance(effect, FETCHES):
                 fetch = self._loop.create_task(self._fetch(effect))
                 self._fetches.add(fetch)
                 fetch.add_done_callback(self._on_fetch_done)
 
-    def _enter_step(self, commit: asyncio.Future[frozenset[AttemptKey]] | None, effects: Sequence[Effect]) -> None:
-        step = _Step(commit, effects, _output_bytes(effects))
-        self._steps.append(step)
-        self._waiting_bytes += step.output_bytes
+    def _enter_step(
+        self, commit: asyncio.Future[frozenset[AttemptKey]] | None, effects: Sequence[Effect], waiting_bytes: int = 0
+    ) -> None:
+        self._steps.append(Step(commit, effects, waiting_bytes))
+        self._waiting_bytes += waiting_bytes
         self._has_steps.set()
         self._settle_room()
 
@@ -392,8 +386,3 @@ class DispatcherService:
             if self._writer.is_healthy:
                 self._perform(self._reactor.on_tick(self._loop.time()))
             await asyncio.sleep(self._config.tick_s)
-
-
-def _output_bytes(effects: Sequence[Effect]) -> int:
-    outcomes = (effect for effect in effects if isinstance(effect, RecordOutcome | RecordSuperseded))
-    return sum(len(outcome.stdout) + len(outcome.stderr) for outcome in outcomes)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from dispatcher.ports import Store, Wishes
@@ -25,23 +27,38 @@ class WishesWatch:
         self._writer = writer
         self._act = act
         self._wanted = asyncio.Event()
+        self._wants_all = False
+        self._worker_ids: set[str] = set()
 
     def look_now(self) -> None:
         """Have a look at once."""
+        self._wants_all = True
+        self._wanted.set()
+
+    def look_at(self, worker_id: str) -> None:
+        """See at once what the whitelist says of one worker. What was looked at before may be told of it again."""
+        self._worker_ids.add(worker_id)
         self._wanted.set()
 
     async def run(self) -> None:
         """Look until cancelled."""
         loop = asyncio.get_running_loop()
         pause_s = POLL_S
+        poll_at = loop.time() + pause_s
         while True:
-            try:
-                async with asyncio.timeout(pause_s):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(poll_at):
                     await self._wanted.wait()
-            except TimeoutError:
-                if not await self._writer.call(self._store.has_news):
-                    continue
             self._wanted.clear()
-            began_at = loop.time()
-            await self._act(await self._writer.call(self._store.wishes))
-            pause_s = min(max(POLL_S, (loop.time() - began_at) / MAX_SHARE), LONGEST_POLL_S)
+            if self._worker_ids:
+                worker_ids, self._worker_ids = list(self._worker_ids), set()
+                await self._act(Wishes([], await self._writer.call(partial(self._store.whitelist_entries, worker_ids))))
+            is_due = loop.time() >= poll_at  # However often workers are looked at meanwhile.
+            if self._wants_all or (is_due and await self._writer.call(self._store.has_news)):
+                self._wants_all = False
+                began_at = loop.time()
+                await self._act(await self._writer.call(self._store.wishes))
+                pause_s = min(max(POLL_S, (loop.time() - began_at) / MAX_SHARE), LONGEST_POLL_S)
+                is_due = True
+            if is_due:
+                poll_at = loop.time() + pause_s

@@ -3,6 +3,9 @@
 Nothing is acknowledged before its commit: whoever submits records gets a future that resolves after
 the transaction that holds them. While the store is unavailable the thread keeps trying and everything
 waits; `is_healthy` tells the rest of the process.
+
+A commit costs the same whatever it holds. So what comes while one is under way gathers on the loop and goes into
+the next, and where commits follow each other without a rest they keep a distance, so that more gathers.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import functools
 import logging
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -23,6 +27,15 @@ logger = logging.getLogger(__name__)
 MAX_GROUP_RECORDS: Final = 2000
 """Records in one transaction; more only makes it longer, not faster."""
 
+SPACING_S: Final = 0.008
+"""From the beginning of one commit to that of the next, while they follow each other."""
+
+BURST: Final = 4
+"""After a rest so many commits may follow each other at once: what few tasks need never waits."""
+
+PATIENCE_S: Final = 0.01
+"""How long records that nobody waits for may wait for others to be committed with."""
+
 RETRY_S: Final = 0.5
 
 
@@ -33,6 +46,7 @@ T = TypeVar("T")
 class _Commit:
     records: Sequence[StoreRecord]
     future: asyncio.Future[frozenset[AttemptKey]]
+    is_urgent: bool
 
 
 @dataclass(slots=True)
@@ -42,12 +56,22 @@ class _Call:
 
 
 class StoreWriter:
-    """Serialises all engine access to the store onto one thread."""
+    """Serialises all engine access to the store onto one thread. Everything is called on the loop."""
 
     def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
         self._store = store
         self._loop = loop
-        self._inbox: queue.SimpleQueue[_Commit | _Call | None] = queue.SimpleQueue()
+        self._waiting: deque[_Commit | _Call] = deque()
+        self._is_urgent = False
+        """Whether anybody waits for what is waiting."""
+        self._waiting_calls = 0
+        self._is_busy = False
+        """Whether the thread has something in hand."""
+        self._timer: asyncio.Handle | None = None
+        """When what is waiting goes to the thread."""
+        self._next_commit_at = 0.0
+        """By the loop's clock."""
+        self._inbox: queue.SimpleQueue[list[_Commit] | _Call | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="octaskly-writer", daemon=True)
         self._stopping = threading.Event()
         self.is_healthy = True
@@ -59,49 +83,86 @@ class StoreWriter:
     async def stop(self) -> None:
         """Finish what was submitted, then end the thread; gives up on a store that stays unavailable."""
         self._stopping.set()
+        if self._timer is not None:
+            self._timer.cancel()
+        while self._waiting:
+            self._inbox.put(self._take_next())
         self._inbox.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    def submit(self, records: Sequence[StoreRecord]) -> asyncio.Future[frozenset[AttemptKey]]:
-        """Commit records with whatever else is waiting; the future gives the refused claims of the group."""
+    def submit(
+        self, records: Sequence[StoreRecord], *, is_urgent: bool = True
+    ) -> asyncio.Future[frozenset[AttemptKey]]:
+        """Commit records with whatever else is waiting; the future gives the refused claims of the group.
+
+        What is not urgent waits for others for PATIENCE_S at most.
+        """
         future: asyncio.Future[frozenset[AttemptKey]] = self._loop.create_future()
-        self._inbox.put(_Commit(records, future))
+        self._enter(_Commit(records, future, is_urgent), is_urgent=is_urgent)
         return future
 
     def call(self, function: Callable[[], T]) -> asyncio.Future[T]:
         """Run a store call on the thread, after everything submitted before it."""
         future: asyncio.Future[T] = self._loop.create_future()
-        self._inbox.put(_Call(function, future))
+        self._waiting_calls += 1
+        self._enter(_Call(function, future), is_urgent=True)
         return future
+
+    def _enter(self, item: _Commit | _Call, *, is_urgent: bool) -> None:
+        self._waiting.append(item)
+        is_news = is_urgent and not self._is_urgent
+        self._is_urgent |= is_urgent
+        if self._timer is None or is_news or isinstance(item, _Call):
+            self._plan()
+
+    def _plan(self) -> None:
+        """Settle when what is waiting goes to the thread: not before the loop has gone through what it has in hand."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._is_busy or not self._waiting:
+            return
+        # Whoever reads does not wait for more to gather before it.
+        delay_s = 0.0 if self._waiting_calls else self._next_commit_at - self._loop.time()
+        if not self._is_urgent:
+            delay_s = max(delay_s, PATIENCE_S)
+        if delay_s > 0:
+            self._timer = self._loop.call_later(delay_s, self._hand_over)
+        else:
+            self._timer = self._loop.call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        self._timer = None
+        self._is_busy = True
+        if isinstance(self._waiting[0], _Commit):
+            earliest = self._loop.time() - (BURST - 1) * SPACING_S
+            self._next_commit_at = max(self._next_commit_at, earliest) + SPACING_S
+        self._inbox.put(self._take_next())
+
+    def _take_next(self) -> list[_Commit] | _Call:
+        """Take out a call, or all commits that stand before one."""
+        first = self._waiting.popleft()
+        if isinstance(first, _Call):
+            self._waiting_calls -= 1
+            taken: list[_Commit] | _Call = first
+        else:
+            taken, size = [first], len(first.records)
+            while self._waiting and size < MAX_GROUP_RECORDS and isinstance(following := self._waiting[0], _Commit):
+                taken.append(following)
+                size += len(following.records)
+                self._waiting.popleft()
+        self._is_urgent = any(isinstance(item, _Call) or item.is_urgent for item in self._waiting)
+        return taken
 
     # --- on the thread -----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        waiting: _Commit | _Call | None = None
-        while True:
-            item = waiting or self._inbox.get()
-            waiting = None
-            if item is None:
-                return
+        while (item := self._inbox.get()) is not None:
             if isinstance(item, _Call):
                 self._answer([item.future], item.function)
-                continue
-            group = [item]
-            size = len(item.records)
-            while size < MAX_GROUP_RECORDS:
-                try:
-                    following = self._inbox.get_nowait()
-                except queue.Empty:
-                    break
-                if not isinstance(following, _Commit):
-                    waiting = following
-                    if following is None:
-                        self._inbox.put(None)
-                    break
-                group.append(following)
-                size += len(following.records)
-            records = [record for commit in group for record in commit.records]
-            self._answer([commit.future for commit in group], functools.partial(self._store.commit, records))
+            else:
+                records = [record for commit in item for record in commit.records]
+                self._answer([commit.future for commit in item], functools.partial(self._store.commit, records))
 
     def _answer(self, futures: Sequence[asyncio.Future[Any]], function: Callable[[], Any]) -> None:
         while True:
@@ -139,5 +200,7 @@ class StoreWriter:
                     future.set_result(result)
                 else:
                     future.set_exception(error)
+            self._is_busy = False
+            self._plan()
 
         self._loop.call_soon_threadsafe(on_loop)

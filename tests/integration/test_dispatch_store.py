@@ -256,6 +256,7 @@ def test_late_outcome_stays_on_the_attempt(store, add_task):
     store.commit([RecordSuperseded(key, "w1", report(FailureReason.EXIT_CODE, 9), b"late", b"")])
     task.refresh_from_db()
     assert (task.status, task.exit_code, task.losses, task.failures) == ("queued", None, 1, 0)
+    assert not task.is_paused
     result = Result.objects.get()
     assert (result.outcome, result.is_superseded, result.exit_code) == ("lost", True, 9)
 
@@ -266,7 +267,7 @@ def test_failed_attempt_is_queued_again_after_its_pause(store, add_task):
     key = claim(store, task)
     store.commit([RecordOutcome(key, "w1", report(FailureReason.EXIT_CODE, 1), b"", b"", 60.0)])
     task.refresh_from_db()
-    assert (task.status, task.failures, task.worker_id) == ("queued", 1, None)
+    assert (task.status, task.failures, task.worker_id, task.is_paused) == ("queued", 1, None, True)
     assert store.fetch_ready([BASIC], 10) == []
     Task.objects.update(available_at=datetime.now(UTC) - timedelta(seconds=1))
     (ready,) = store.fetch_ready([BASIC], 10)

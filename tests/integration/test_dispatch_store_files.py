@@ -95,17 +95,17 @@ def test_a_task_is_handed_out_with_its_files(store, add_task, keep):
 
 
 def test_tasks_without_files_cost_no_look_for_them(store, add_task, keep):
-    """One query reads a queue without inputs, one more a queue with them."""
+    """One query looks for pauses that are over, one reads a queue without inputs, one more a queue with them."""
     for _ in range(3):
         add_task()
     with CaptureQueriesContext(connection) as queries:
         store.fetch_ready([BASIC], 10)
-    assert len(queries) == 1
+    assert len(queries) == 2
     add_task({"a": keep(b"a")})
     add_task({"b": keep(b"b")})
     with CaptureQueriesContext(connection) as queries:
         assert len(store.fetch_ready([BASIC], 10)) == 5
-    assert len(queries) == 2
+    assert len(queries) == 3
 
 
 def test_a_task_whose_input_is_gone_fails_and_hides_no_other(store, add_task, keep):

@@ -18,7 +18,7 @@ from dispatcher.ports import (
     RecordStarted,
     RecordSuperseded,
     StoreUnavailable,
-    WorkerSeen,
+    WorkersSeen,
 )
 from metrics_app.instruments import REGISTRY
 from metrics_app.tally import tally
@@ -85,8 +85,8 @@ def test_a_group_tells_what_it_measured(store, told, add_task):
     vitals = Vitals(1, 2, 1, 1, 1, round_trip_seconds=0.003)
     store.commit(
         [
-            WorkerSeen("w1", vitals),
-            WorkerSeen("w1", msgspec.structs.replace(vitals, round_trip_seconds=None)),
+            WorkersSeen({"w1": vitals}),
+            WorkersSeen({"w1": msgspec.structs.replace(vitals, round_trip_seconds=None)}),
             *(RecordStarted(key, "w1") for key in keys[:3]),
             RecordStarted(keys[0], "w1"),
             RecordOutcome(keys[0], "w1", DONE, b"", b"", None),

@@ -66,6 +66,45 @@ def test_waiting_records_share_a_transaction():
     run(scenario)
 
 
+def test_what_is_not_urgent_goes_with_the_next_that_is(monkeypatch):
+    """It waits for company, in its place; with none it is committed all the same."""
+    monkeypatch.setattr(writer_module, "PATIENCE_S", 60.0)
+
+    async def scenario(store, writer):
+        store.gate.set()
+        patient = writer.submit([claim(1)], is_urgent=False)
+        await writer.submit([claim(2)])
+        assert patient.done()
+        assert [record.key.number for record in store.groups[0]] == [1, 2]
+        monkeypatch.setattr(writer_module, "PATIENCE_S", 0.001)
+        await writer.submit([claim(3)], is_urgent=False)
+        monkeypatch.setattr(writer_module, "PATIENCE_S", 60.0)
+        last = writer.submit([claim(4)], is_urgent=False)
+        await writer.stop()
+        await last
+
+    run(scenario)
+
+
+def test_commits_without_a_rest_keep_a_distance(monkeypatch):
+    """The first few follow each other at once; then what comes gathers, but for what a read waits for."""
+    monkeypatch.setattr(writer_module, "SPACING_S", 60.0)
+
+    async def scenario(store, writer):
+        store.gate.set()
+        for number in range(writer_module.BURST):
+            await writer.submit([claim(number)])
+        assert len(store.groups) == writer_module.BURST
+        gathering = [writer.submit([claim(number)]) for number in (8, 9)]
+        await asyncio.sleep(0)
+        gathering.append(writer.submit([claim(10)]))
+        await writer.call(lambda: None)
+        await asyncio.gather(*gathering)
+        assert len(store.groups) == writer_module.BURST + 1
+
+    run(scenario)
+
+
 def test_call_sees_everything_before_it():
     """A read is answered after the commits submitted before it and before those after it."""
 

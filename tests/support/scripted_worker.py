@@ -71,9 +71,9 @@ class QueueInMemory:
         """Find nothing wrong with what a worker has seen of the audit."""
         return ""
 
-    def whitelist_entry(self, worker_id):
-        """Return the worker's entry."""
-        return self.whitelist.get(worker_id)
+    def whitelist_entries(self, worker_ids):
+        """Return the workers' entries."""
+        return [self.whitelist[worker_id] for worker_id in worker_ids if worker_id in self.whitelist]
 
 
 class NoBlobs:

@@ -1,0 +1,117 @@
+"""An attempt whose start and end come in one commit leaves the rows that two commits leave."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from accounts_app.roles import Role
+from audit_app.models import AuditEntry
+from dispatcher.ports import AttemptKey, ClaimTask, RecordGivenUp, RecordOutcome, RecordStarted
+from octaskly_wire.messages import OutcomeReport
+from octaskly_wire.vocabulary import FailureReason, SandboxLevel
+from tasks_app import signals
+from tasks_app.blob_store import BlobStore
+from tasks_app.dispatch_store import DispatchStore
+from tasks_app.ids import new_task_ids
+from tasks_app.models import Result, Task
+
+pytestmark = pytest.mark.django_db
+
+DONE = OutcomeReport(None, 0, 1500, SandboxLevel.STRICT, "test", spawn_seconds=0.25)
+FAILED = OutcomeReport(FailureReason.EXIT_CODE, 1, 250, SandboxLevel.BASIC, "test")
+UNLIKE = ("id", "task_id", "attempt_id", "created_at", "available_at", "assigned_at", "started_at", "completed_at")
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Return a store."""
+    return DispatchStore(BlobStore(tmp_path / "blobs", max_bytes=1 << 30, reserve_bytes=0))
+
+
+@pytest.fixture
+def claimed(store, user_of):
+    """Return a function that makes a task with a live attempt and returns the attempt's key."""
+    owner = user_of(Role.CLIENT)
+
+    def claim():
+        now = datetime.now(UTC)
+        fields = {"command": "true", "sandbox": "basic", "created_at": now, "available_at": now, "owner": owner}
+        key = AttemptKey(Task.objects.create(id=new_task_ids(1)[0], **fields).id, 1)
+        store.commit([ClaimTask(key, "w1")])
+        return key
+
+    return claim
+
+
+def left_of(key):
+    """Return what stands of an attempt in the tables, but for times and ids; and which times there are."""
+    rows = [
+        Task.objects.filter(id=key.task_id).values().get(),
+        Result.objects.filter(task_id=key.task_id).values().get(),
+    ]
+    times = [[row[name] is not None for name in UNLIKE if name in row] for row in rows]
+    rest = [{name: value for name, value in row.items() if name not in UNLIKE} for row in rows]
+    return (
+        rest,
+        times,
+        list(AuditEntry.objects.filter(task_id=key.task_id).order_by("id").values_list("event_type", "details")),
+    )
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+@pytest.mark.parametrize(("report", "retry_delay_s"), [(DONE, None), (FAILED, None), (FAILED, 5.0)])
+def test_together_and_apart_leave_the_same(store, claimed, report, retry_delay_s, is_cancelled):
+    """Also when the end is a failure, one to be tried again, or comes upon a wish to cancel; others stand between."""
+    together, apart, other = claimed(), claimed(), claimed()
+    if is_cancelled:
+        Task.objects.update(cancel_requested_at=datetime.now(UTC))
+    start, end = (RecordStarted(apart, "w1"), RecordOutcome(apart, "w1", report, b"out", b"", retry_delay_s))
+    store.commit([start])
+    store.commit([end])
+    store.commit(
+        [
+            RecordStarted(together, "w1"),
+            RecordStarted(other, "w1"),
+            RecordOutcome(together, "w1", report, b"out", b"", retry_delay_s),
+        ]
+    )
+    assert left_of(together) == left_of(apart)
+    assert Result.objects.get(task_id=other.task_id).state == "running"
+
+
+def test_what_was_told_before_is_not_told_again(store, claimed):
+    """A start that comes once more with the end changes nothing of the first; after the end neither does anything."""
+    heard = []
+
+    def hear(measured, **_):
+        heard.append((len(measured.queue_wait_seconds), len(measured.outcomes), measured.ended))
+
+    key = claimed()
+    signals.records_committed.connect(hear)
+    try:
+        store.commit([RecordStarted(key, "w1")])
+        started_at = Task.objects.get(id=key.task_id).started_at
+        both = [RecordStarted(key, "w1"), RecordOutcome(key, "w1", DONE, b"", b"", None)]
+        store.commit(both)
+        store.commit(both)
+    finally:
+        signals.records_committed.disconnect(hear)
+    assert heard == [(1, 0, ()), (0, 1, ("completed",)), (0, 0, ())]
+    assert Task.objects.get(id=key.task_id).started_at == started_at
+    assert [event for event, _ in left_of(key)[2]] == ["task_started", "task_finished"]
+
+
+def test_what_stands_between_start_and_end_keeps_its_place(store, claimed):
+    """An attempt that was given up after its start is not brought back by an outcome behind that."""
+    key = claimed()
+    store.commit(
+        [
+            RecordStarted(key, "w1"),
+            RecordGivenUp(key, "w1", is_loss=True, detail="gone", retry_delay_s=0.0),
+            RecordOutcome(key, "w1", DONE, b"", b"", None),
+        ]
+    )
+    assert Task.objects.get(id=key.task_id).status == "queued"
+    assert [event for event, _ in left_of(key)[2]] == ["task_started", "task_requeued"]
