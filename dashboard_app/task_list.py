@@ -1,7 +1,7 @@
 """The list of tasks: what may be asked of it, and one page of it, newest first.
 
-Ids grow with time, so that the id is the order, the cursor, and what a time range is looked up by. What no index serves, a
-search for text or for a worker, reads a bounded number of tasks and goes on by a click.
+Ids grow with time, so that the id is the order, the cursor, and what a time range is looked up by. A search for text,
+which no index serves, reads a bounded number of tasks and goes on by a click.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import django_filters
-from django.contrib.auth import get_user_model
 from django.db.models import Q, QuerySet
 from django.http import QueryDict
 
@@ -25,11 +24,8 @@ from workers_app.selectors import names_of_workers
 PAGE_ROWS: Final = 50
 SEARCHED_TASKS: Final = 50_000
 MAX_SEARCH: Final = 200
-CLOCK_SLACK: Final = timedelta(hours=1)
-"""The clock may have been set back while ids were made."""
 WITHIN: Final = (("900", "15 minutes"), ("3600", "hour"), ("86400", "day"), ("604800", "week"))
 NOT_SHOWN: Final = ("stdout", "stderr", "env", "inputs", "outputs")
-_LAST_OF_48_BITS: Final = (1 << 48) - 1
 
 
 class TaskPageFilter(TaskFilter):
@@ -37,36 +33,14 @@ class TaskPageFilter(TaskFilter):
 
     q = django_filters.CharFilter(method="search", max_length=MAX_SEARCH)
     within = django_filters.ChoiceFilter(choices=WITHIN, method="since")
-    owner = django_filters.CharFilter(method="of_owner")
-    created_after = django_filters.IsoDateTimeFilter(method="after")
-    created_before = django_filters.IsoDateTimeFilter(method="before")
 
     def search(self, tasks: QuerySet[Task], _name: str, text: str) -> QuerySet[Task]:
         """Return the tasks with this text in name or command, whatever its case, and the one with this id."""
         return tasks.filter(Q(name__icontains=text) | Q(command__icontains=text) | Q(id=text.strip()))
 
-    def of_owner(self, tasks: QuerySet[Task], _name: str, username: str) -> QuerySet[Task]:
-        """Return this user's tasks. Joined by name, they would be sorted all for each page."""
-        owner_id = get_user_model().objects.filter(username=username).values_list("id", flat=True).first()
-        return tasks.filter(owner_id=owner_id) if owner_id is not None else tasks.none()
-
     def since(self, tasks: QuerySet[Task], name: str, seconds: str) -> QuerySet[Task]:
         """Return the tasks of the last so many seconds."""
         return self.after(tasks, name, datetime.now(UTC) - timedelta(seconds=int(seconds)))
-
-    def after(self, tasks: QuerySet[Task], _name: str, moment: datetime) -> QuerySet[Task]:
-        """Return the tasks from this moment on."""
-        return tasks.filter(created_at__gte=moment, id__gte=_first_id(moment - CLOCK_SLACK))
-
-    def before(self, tasks: QuerySet[Task], _name: str, moment: datetime) -> QuerySet[Task]:
-        """Return the tasks before this moment."""
-        return tasks.filter(created_at__lt=moment, id__lt=_first_id(moment + CLOCK_SLACK))
-
-
-def _first_id(moment: datetime) -> str:
-    """Return what is not greater than any id made at this moment or later: the start of a UUID version 7."""
-    stamp = min(max(0, int(moment.timestamp() * 1000)), _LAST_OF_48_BITS)
-    return f"{stamp >> 16:08x}-{stamp & 0xFFFF:04x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +86,7 @@ def page_of(user: Any, parameters: QueryDict) -> TaskPage:
         rows = rows[:PAGE_ROWS][::-1]
         floor = ""
     else:
-        floor = _floor(visible, before) if {"q", "worker_id"} & set(asked) else ""
+        floor = _floor(visible, before) if "q" in asked else ""
         tasks = tasks.filter(id__gte=floor) if floor else tasks
         tasks = tasks.filter(id__lt=before) if before else tasks
         rows = list(tasks.order_by("-id")[: PAGE_ROWS + 1])

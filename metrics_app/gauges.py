@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from django.conf import settings
-from django.db.models import Count
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from audit_app.selectors import contradictions
 from metrics_app.machine import database_bytes, uptime_s
 from octaskly_wire.vocabulary import Admission
-from tasks_app.models import Task, TaskStatus
+from tasks_app import counts
 from tasks_app.selectors import live_attempts_by_worker
 from workers_app.models import Worker
 from workers_app.selectors import worker_status
@@ -53,10 +52,9 @@ class Gauges:
 
 
 def _tasks() -> Metric:
-    counts = dict(Task.objects.order_by().values_list("status").annotate(count=Count("id")))
     family = GaugeMetricFamily("octaskly_tasks", "Tasks in the database by status.", labels=["status"])
-    for status in TaskStatus:
-        family.add_metric([status.value], counts.get(status.value, 0))
+    for status, count in counts.of_all().items():
+        family.add_metric([status], count)
     return family
 
 

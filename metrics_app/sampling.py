@@ -16,7 +16,7 @@ from metrics_app.models import ClusterSample, WorkerSample
 from metrics_app.selectors import folded_until
 from metrics_app.tally import Happened, Tally, tally
 from octaskly_wire.vocabulary import Admission
-from tasks_app.models import Task, TaskStatus
+from tasks_app import counts
 from tasks_app.selectors import live_attempts_by_worker
 from workers_app.models import Worker
 
@@ -64,11 +64,12 @@ class Sampler:
     def _cluster_sample(self, at: int, workers: list[WorkerSample], happened: Happened) -> ClusterSample:
         connected = Worker.objects.filter(is_connected=True, admission=Admission.APPROVED.value)
         machine = self._machine.read()
+        tasks = counts.of_all()
         return ClusterSample(
             step_s=steps.SAMPLE_S,
             at=at,
-            queued=Task.objects.filter(status=TaskStatus.QUEUED).count(),
-            running=Task.objects.filter(status=TaskStatus.RUNNING).count(),
+            queued=tasks["queued"],
+            running=tasks["running"],
             slots_used=sum(sample.slots_used for sample in workers),
             slots_total=sum(connected.values_list("slots", flat=True)),
             workers_connected=len(workers),

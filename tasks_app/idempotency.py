@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 from django.db import transaction
 
 from tasks_app.models import IdempotencyKey, Task
+from tasks_app.new_tasks import NewTask
 
-KEPT = timedelta(hours=24)
+KEPT: Final = timedelta(hours=24)
+Tasks = Sequence[Task | NewTask]
 
 
 class KeyReused(Exception):
     """The key came before, with another body."""
 
 
-def submit_once(owner: Any, key: str, body: bytes, submit: Callable[[], list[Task]]) -> tuple[list[Task], bool]:
+def submit_once(owner: Any, key: str, body: bytes, submit: Callable[[], Tasks]) -> tuple[Tasks, bool]:
     """Return the tasks and whether they were there already.
 
     Key and tasks are written in one transaction, which holds the database's write lock from its start: of two

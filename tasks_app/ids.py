@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 
+_LAST_OF_48_BITS = (1 << 48) - 1
 _TAIL_BITS = 74
 _lock = threading.Lock()
 _last = 0
@@ -25,6 +26,12 @@ def new_task_ids(count: int) -> list[str]:
         first = max(fresh, _last + 1)
         _last = first + count - 1
     return [_to_text(value) for value in range(first, first + count)]
+
+
+def first_id(at_s: float) -> str:
+    """Return what is not greater than any id made at this Unix time or later: the start of an id."""
+    stamp = min(max(0, int(at_s * 1000)), _LAST_OF_48_BITS)
+    return f"{stamp >> 16:08x}-{stamp & 0xFFFF:04x}"
 
 
 def _to_text(value: int) -> str:

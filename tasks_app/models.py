@@ -78,6 +78,8 @@ class Task(models.Model):
     losses = models.PositiveSmallIntegerField(default=0, help_text="attempts that ended because their worker was lost")
     created_at = models.DateTimeField()
     available_at = models.DateTimeField(help_text="not given to a worker before this time")
+    # Set while that time lies ahead, so that the queue's index is without those that nobody may take yet.
+    is_paused = models.BooleanField(default=False, db_default=False, editable=False)
     assigned_at = models.DateTimeField(null=True, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
     completed_at = models.DateTimeField(null=True, blank=True)
@@ -107,10 +109,14 @@ class Task(models.Model):
                 "asked_open_files",
                 "asked_disk_mb",
                 "timeout_s",
-                condition=models.Q(status="queued", assigned_at=None, cancel_requested_at=None),
+                condition=models.Q(status="queued", assigned_at=None, cancel_requested_at=None, is_paused=False),
                 name="tasks_ready",
             ),
+            models.Index("available_at", condition=models.Q(is_paused=True), name="tasks_paused"),
             models.Index("worker_id", "id", condition=models.Q(assigned_at__isnull=False), name="tasks_live"),
+            # For lists only. Who reads live attempts does not state the condition, and so gets the index above.
+            models.Index("worker_id", "id", condition=models.Q(worker_id__gt=""), name="tasks_worker"),
+            models.Index("name", "id", condition=models.Q(name__gt=""), name="tasks_name"),
             models.Index("status", "id", name="tasks_status"),
             models.Index("owner", "status", "id", name="tasks_owner"),
             # A user's own list, newest first: by any other index SQLite would sort all of it for each page.
@@ -129,6 +135,23 @@ class Task(models.Model):
         """Copy what the limits ask for to where the queue is searched; call when they are set."""
         for name, number in self.limits.items():
             setattr(self, f"asked_{name}", number)
+
+
+class TaskCount(models.Model):
+    """How many tasks of an owner are in each status. Triggers of the database write these rows; `counts.py` reads them."""
+
+    owner = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="+")
+    queued = models.BigIntegerField(default=0)
+    running = models.BigIntegerField(default=0)
+    completed = models.BigIntegerField(default=0)
+    failed = models.BigIntegerField(default=0)
+    cancelled = models.BigIntegerField(default=0)
+
+    class Meta:
+        db_table = "task_counts"
+
+    def __str__(self) -> str:
+        return f"tasks of {self.owner_id}"
 
 
 class Result(models.Model):

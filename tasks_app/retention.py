@@ -17,7 +17,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from audit_app.trail import AuditEvent, record
 from tasks_app.asked_files import DIGEST_PREFIX
-from tasks_app.models import Blob, File, TaskInput, TaskOutput
+from tasks_app.models import Blob, File, Task, TaskInput, TaskOutput
 from tasks_app.transitions import ENDED
 
 MAX_ROWS: Final = 20_000
@@ -91,14 +91,15 @@ def _expire_inputs(cutoff: datetime, now: datetime) -> int:
     """Let go of the inputs of tasks that ended long ago, where nothing else keeps their contents anyway."""
     named = File.objects.filter(~_UPLOAD, blob=OuterRef("blob"))
     output = TaskOutput.objects.filter(blob=OuterRef("blob"))
+    # Asked for each input: joined, SQLite would begin with all tasks that have ended.
+    ended = Task.objects.filter(pk=OuterRef("task"), status__in=ENDED, completed_at__lt=cutoff)
     old = TaskInput.objects.filter(
         ~Exists(named),
         ~Exists(output),
+        Exists(ended),
         # Naming a content notes its use: of those that were used lately nothing has to be looked through.
         blob__used_at__lt=cutoff,
-        task__status__in=ENDED,
-        task__completed_at__lt=cutoff,
-    )
+    ).order_by()
 
     def let_go(keys: Sequence[Any]) -> int:
         # Asked again, as a task may have been retried.

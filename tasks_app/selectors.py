@@ -10,7 +10,8 @@ from django.db.models import Count, QuerySet
 
 from accounts_app.roles import is_operator
 from octaskly_wire.vocabulary import Admission
-from tasks_app.models import Task, TaskStatus
+from tasks_app import counts
+from tasks_app.models import Task
 from workers_app.models import Worker
 
 
@@ -28,8 +29,7 @@ def live_attempts_by_worker() -> dict[str, int]:
 
 def task_counts(user: Any) -> dict[str, int]:
     """Return how many of the visible tasks are in each status."""
-    rows = visible_to(user).order_by().values_list("status").annotate(count=Count("id"))
-    return {status.value: 0 for status in TaskStatus} | dict(rows)
+    return counts.of_all() if is_operator(user) else counts.of_owner(user.pk)
 
 
 def worker_counts(live: Mapping[str, int]) -> dict[str, int]:

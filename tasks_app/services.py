@@ -8,20 +8,17 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import msgspec
 from django.conf import settings
 from django.db import transaction
 
 from audit_app.trail import AuditEvent, record
-from tasks_app import signals
+from tasks_app import counts, signals
 from tasks_app.feed import feed
-from tasks_app.ids import new_task_ids
 from tasks_app.models import Task, TaskStatus
+from tasks_app.new_tasks import NewTask, new_tasks, store
 from tasks_app.submission import TaskSpec
 from tasks_app.task_inputs import bind_inputs, first_expired
 from tasks_app.transitions import ENDED
-
-INSERT_ROWS = 500
 
 
 class QueueFull(Exception):
@@ -32,47 +29,23 @@ class NotPossible(Exception):
     """The task's state does not allow this."""
 
 
-def submit(owner: Any, specs: Sequence[TaskSpec], now: datetime | None = None) -> list[Task]:
+def submit(owner: Any, specs: Sequence[TaskSpec], now: datetime | None = None) -> list[NewTask]:
     """Store the tasks, all or none, and return them; raises QueueFull or MissingInput.
 
     Joins the caller's transaction, if any.
     """
     moment = now or datetime.now(UTC)
-    tasks = [
-        Task(
-            id=task_id,
-            command=spec.command,
-            name=spec.name,
-            owner=owner,
-            priority=spec.priority,
-            timeout_s=spec.timeout,
-            max_retries=spec.max_retries,
-            sandbox=(spec.sandbox or settings.OCTASKLY_DEFAULT_SANDBOX),
-            network=spec.network,
-            env=spec.env,
-            limits=msgspec.to_builtins(spec.limits),
-            inputs=spec.inputs,
-            outputs=spec.outputs,
-            created_at=moment,
-            available_at=moment,
-        )
-        for task_id, spec in zip(new_task_ids(len(specs)), specs, strict=True)
-    ]
-    for task in tasks:
-        task.note_limits()
+    tasks = new_tasks(owner, specs, moment)
+    name = owner.get_username()
+    events = [AuditEvent("task_submitted", name, task_id=task.id) for task in tasks]
     with transaction.atomic():
-        _check_room(len(tasks))
-        Task.objects.bulk_create(tasks, batch_size=INSERT_ROWS)
-        bind_inputs(owner, specs, tasks, moment)
-        name = owner.get_username()
-        record(*(AuditEvent("task_submitted", name, task_id=task.id) for task in tasks), at=moment)
+        if counts.queued() + len(tasks) > settings.OCTASKLY_MAX_QUEUED_TASKS:
+            raise QueueFull(f"{settings.OCTASKLY_MAX_QUEUED_TASKS} tasks are queued already")
+        store(tasks, moment)
+        bind_inputs(owner, specs, [task.id for task in tasks], moment)
+        record(*events, at=moment)
         _announce_waiting(tasks)
     return tasks
-
-
-def _check_room(count: int) -> None:
-    if Task.objects.filter(status=TaskStatus.QUEUED).count() + count > settings.OCTASKLY_MAX_QUEUED_TASKS:
-        raise QueueFull(f"{settings.OCTASKLY_MAX_QUEUED_TASKS} tasks are queued already")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +162,7 @@ def _only(stepped: Stepped) -> Task:
     return stepped.tasks[0]
 
 
-def _announce_waiting(tasks: Sequence[Task]) -> None:
+def _announce_waiting(tasks: Sequence[Task | NewTask]) -> None:
     classes = {(str(task.sandbox), task.network) for task in tasks}
     transaction.on_commit(partial(signals.tasks_submitted.send, sender=Task, classes=classes))
     transaction.on_commit(partial(feed.tell, (task.id for task in tasks)))

@@ -25,7 +25,7 @@ class MissingInput(Exception):
         self.position = position
 
 
-def bind_inputs(owner: Any, specs: Sequence[TaskSpec], tasks: Sequence[Task], now: datetime) -> None:
+def bind_inputs(owner: Any, specs: Sequence[TaskSpec], task_ids: Sequence[str], now: datetime) -> None:
     """Store which content each input of the new tasks has; raises MissingInput. Needs the caller's transaction.
 
     From here on a task keeps its contents, whatever becomes of the names. Each name is looked up once, however many
@@ -43,7 +43,7 @@ def bind_inputs(owner: Any, specs: Sequence[TaskSpec], tasks: Sequence[Task], no
         content = by_name.get(item.name) if item.sha256 is None else item.sha256
         if content is None or (item.sha256 is not None and content not in nameable):
             raise MissingInput(position, _what_misses(item))
-        rows.append(TaskInput(task=tasks[position], name=item.name, blob_id=content))
+        rows.append(TaskInput(task_id=task_ids[position], name=item.name, blob_id=content))
     TaskInput.objects.bulk_create(rows, batch_size=INSERT_ROWS)
     _touch(owner, names, digests, {*by_name.values(), *nameable}, now)
 

@@ -19,6 +19,7 @@ MAX_COUNTED_AHEAD: Final = 1_000
 # Within one class the partial index tasks_ready is the order of the queue, so both parts end after so many entries.
 _AHEAD: Final = (
     "SELECT 1 FROM tasks WHERE status = 'queued' AND assigned_at IS NULL AND cancel_requested_at IS NULL"
+    " AND NOT is_paused"
     " AND sandbox = %s AND network = %s"
 )
 AHEAD_QUERY: Final = (

@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any, Final, Protocol
 
 from django.db import connection
-from django.db.models import Count, QuerySet, Sum
+from django.db.models import QuerySet
 from django.db.models.functions import Substr
 
 from audit_app.models import AuditEntry
@@ -20,7 +20,7 @@ from dashboard_app.live.scope import Scope
 from metrics_app.machine import Machine
 from metrics_app.selectors import latest_point, recent_rates
 from octaskly_wire.vocabulary import Admission, SandboxLevel
-from tasks_app import selectors
+from tasks_app import counts, selectors
 from tasks_app.models import Task, TaskStatus
 from tasks_app.transitions import ENDED
 from workers_app.models import Worker
@@ -38,9 +38,11 @@ ENDINGS_READ: Final = 60
 # Spelled as the partial index tasks_ready is; with parameters SQLite would not use it.
 _QUEUED_OF_CLASS: Final = (
     "SELECT priority, id FROM tasks"
-    " WHERE status = 'queued' AND assigned_at IS NULL AND cancel_requested_at IS NULL"
+    " WHERE status = 'queued' AND assigned_at IS NULL AND cancel_requested_at IS NULL AND NOT is_paused"
     " AND sandbox = %s AND network = %s ORDER BY priority DESC, id LIMIT %s"
 )
+# Those that are tried again next, by tasks_paused; one that was cancelled meanwhile is shown as that.
+_PAUSED: Final = "SELECT priority, id FROM tasks WHERE is_paused ORDER BY available_at LIMIT %s"
 _COLUMNS: Final = (
     "id", "name", "status", "worker_id", "attempt", "created_at", "started_at", "completed_at", "exit_code",
     "duration_ms", "failure_reason", "cancel_requested_at", "priority", "timeout_s", "owner__username",
@@ -91,13 +93,17 @@ class Looker:
     def _look_at_all(self) -> Seen:
         used = selectors.live_attempts_by_worker()
         ready = Worker.objects.filter(admission=Admission.APPROVED.value, is_connected=True)
+        slots = dict(ready.values_list("id", "slots"))
         workers = Worker.objects.order_by("-is_connected", "name", "id")[:MAX_CARDS]
         entries = self._new_entries()
         seen = Seen(
             summary={
-                "tasks": _counts(Task.objects.all()),
+                "tasks": counts.of_all(),
                 "workers": selectors.worker_counts(used),
-                "slots": {"used": sum(used.values()), "total": ready.aggregate(total=Sum("slots"))["total"] or 0},
+                "slots": {
+                    "used": sum(min(used.get(worker_id, 0), count) for worker_id, count in slots.items()),
+                    "total": sum(slots.values()),
+                },
                 "rates": recent_rates(),
                 "system": self._machine.read(),
                 **self._health_now(),
@@ -117,7 +123,7 @@ class Looker:
         # What ended since the last look may be older than the newest that ended.
         tasks = _shown(_rows([*ids, *self._shown]))
         self._shown = list(tasks)
-        return Seen(summary={"tasks": _counts(own), **self._health_now()}, tasks=tasks)
+        return Seen(summary={"tasks": counts.of_owner(owner_id), **self._health_now()}, tasks=tasks)
 
     def _health_now(self) -> dict[str, Any]:
         return {
@@ -130,11 +136,6 @@ class Looker:
         most = MAX_NEW_EVENTS if self._last_event_id else FIRST_EVENTS
         newest = AuditEntry.objects.filter(id__gt=self._last_event_id).order_by("-id")[:most]
         return list(newest)[::-1]
-
-
-def _counts(tasks: QuerySet[Task]) -> dict[str, int]:
-    rows = tasks.order_by().values_list("status").annotate(count=Count("id"))
-    return {status.value: 0 for status in TaskStatus} | dict(rows)
 
 
 def _live_ids() -> Iterable[str]:
@@ -150,6 +151,8 @@ def _queued_ids() -> list[str]:
         for sandbox, network in product(SandboxLevel, (False, True)):
             cursor.execute(_QUEUED_OF_CLASS, [sandbox.value, network, MAX_QUEUED])
             heads += [(-priority, task_id) for priority, task_id in cursor.fetchall()]
+        cursor.execute(_PAUSED, [MAX_QUEUED])
+        heads += [(-priority, task_id) for priority, task_id in cursor.fetchall()]
     return [task_id for _, task_id in sorted(heads)[:MAX_QUEUED]]
 
 

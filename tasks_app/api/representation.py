@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from drf_spectacular.utils import extend_schema_serializer
@@ -10,6 +11,7 @@ from rest_framework import serializers
 
 from octaskly_wire.vocabulary import SandboxLevel
 from tasks_app.models import File, Result, Task, TaskOutput
+from tasks_app.new_tasks import NewTask
 
 
 def _limit(least: int, most: int, help_text: str = "") -> serializers.IntegerField:
@@ -55,6 +57,40 @@ class TaskRequestSerializer(serializers.Serializer[Any]):
     )
 
 
+def task_document(task: Task | NewTask) -> dict[str, Any]:
+    """Return the JSON object of a task."""
+    return {
+        "id": task.id,
+        "name": task.name,
+        "command": task.command,
+        "status": str(task.status),
+        "worker_id": task.worker_id,
+        "created_at": utc_text(task.created_at),
+        "started_at": utc_text(task.started_at),
+        "completed_at": utc_text(task.completed_at),
+        "exit_code": task.exit_code,
+        "stdout": task.stdout,
+        "stderr": task.stderr,
+        "stdout_truncated": task.stdout_truncated,
+        "stderr_truncated": task.stderr_truncated,
+        "duration_ms": task.duration_ms,
+        "attempt": task.attempt,
+        "failure_reason": task.failure_reason,
+        "owner": task.owner.username,
+        "env": task.env,
+        "priority": task.priority,
+        "timeout": task.timeout_s,
+        "max_retries": task.max_retries,
+        "sandbox": str(task.sandbox),
+        "network": task.network,
+        "limits": task.limits,
+        "inputs": task.inputs,
+        "outputs": task.outputs,
+        "available_at": utc_text(task.available_at),
+        "cancel_requested": task.cancel_requested_at is not None,
+    }
+
+
 class TaskSerializer(serializers.ModelSerializer[Task]):
     """A task as returned. The declared fields make the schema; the row is written out by hand, for speed."""
 
@@ -78,40 +114,11 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
 
     def to_representation(self, instance: Task) -> dict[str, Any]:
         """Return the task's JSON object."""
-        return {
-            "id": instance.id,
-            "name": instance.name,
-            "command": instance.command,
-            "status": str(instance.status),
-            "worker_id": instance.worker_id,
-            "created_at": utc_text(instance.created_at),
-            "started_at": utc_text(instance.started_at),
-            "completed_at": utc_text(instance.completed_at),
-            "exit_code": instance.exit_code,
-            "stdout": instance.stdout,
-            "stderr": instance.stderr,
-            "stdout_truncated": instance.stdout_truncated,
-            "stderr_truncated": instance.stderr_truncated,
-            "duration_ms": instance.duration_ms,
-            "attempt": instance.attempt,
-            "failure_reason": instance.failure_reason,
-            "owner": instance.owner.username,
-            "env": instance.env,
-            "priority": instance.priority,
-            "timeout": instance.timeout_s,
-            "max_retries": instance.max_retries,
-            "sandbox": str(instance.sandbox),
-            "network": instance.network,
-            "limits": instance.limits,
-            "inputs": instance.inputs,
-            "outputs": instance.outputs,
-            "available_at": utc_text(instance.available_at),
-            "cancel_requested": instance.cancel_requested_at is not None,
-        }
+        return task_document(instance)
 
 
 class SubmittedTaskSerializer(TaskSerializer):
-    """A task in the answer to its submission. Who submits adds the warnings, which are looked up for all at once."""
+    """A task in the answer to its submission, for the schema: the warnings are looked up for all at once."""
 
     warnings = serializers.ListField(
         child=serializers.CharField(), help_text="why nothing can run it as things stand; mostly empty"
@@ -184,6 +191,7 @@ class WhySerializer(serializers.Serializer[Any]):
     workers = WaitingWorkerSerializer(many=True)
 
 
+@lru_cache(maxsize=64)  # Ten thousand tasks that came together have one time.
 def utc_text(moment: datetime | None) -> str | None:
     """Return ISO 8601 in UTC with Z."""
     return moment.isoformat().replace("+00:00", "Z") if moment else None

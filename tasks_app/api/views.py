@@ -26,6 +26,7 @@ from tasks_app.api.representation import (
     TaskRequestSerializer,
     TaskSerializer,
     WhySerializer,
+    task_document,
 )
 from tasks_app.models import Result, Task
 from tasks_app.submission import MAX_BODY_BYTES, InvalidSubmission, prefix_of, read_submission
@@ -105,6 +106,7 @@ class TaskListView(ListAPIView[Task]):
         if len(key) > MAX_KEY_LENGTH:
             raise bad_field("Idempotency-Key", f"must have at most {MAX_KEY_LENGTH} characters")
         headers = {}
+        tasks: idempotency.Tasks
         try:
             if key:
                 tasks, is_replay = idempotency.submit_once(request.user, key, body, submit)
@@ -119,9 +121,10 @@ class TaskListView(ListAPIView[Task]):
             text = "was used for another request in the last 24 hours"
             detail = f"Idempotency-Key: {text}"
             raise Problem(422, detail=detail, errors=[{"field": "Idempotency-Key", "message": text}]) from error
-        shown = SubmittedTaskSerializer(tasks, many=True).data
-        for document, warnings in zip(shown, warnings_of(tasks), strict=True):
-            document["warnings"] = warnings
+        shown = [
+            {**task_document(task), "warnings": warnings}
+            for task, warnings in zip(tasks, warnings_of(tasks), strict=True)
+        ]
         return Response(shown if is_list else shown[0], status=201, headers=headers)
 
 

@@ -14,6 +14,7 @@ from accounts_app.roles import Role
 from dashboard_app import task_list
 from dashboard_app.task_words import ending_words
 from tasks_app import services
+from tasks_app.ids import first_id
 from tasks_app.models import Blob, OutputKind, Result, Task, TaskOutput
 from tasks_app.submission import TaskSpec
 from workers_app.models import Worker
@@ -29,7 +30,8 @@ def submit(user_of):
     owner = user_of(Role.CLIENT, "cleo")
 
     def make(*commands, **fields):
-        return services.submit(owner, [TaskSpec(command=command, **fields) for command in commands])
+        tasks = services.submit(owner, [TaskSpec(command=command, **fields) for command in commands])
+        return [Task.objects.get(id=task.id) for task in tasks]
 
     make.owner = owner
     return make
@@ -183,7 +185,7 @@ def test_filters_stand_in_the_address(operator, submit):
     old, train, test = submit("python OLD.py", "python train.py", "pytest")
     moment = NOW - timedelta(days=3)
     # An id says when it was made.
-    old.id = f"{task_list._first_id(moment)}-7000-8000-000000000000"
+    old.id = f"{first_id(moment.timestamp())}-7000-8000-000000000000"
     Task.objects.filter(command=old.command).update(id=old.id, created_at=moment, status="cancelled")
     for query, expected in [
         ("?status=cancelled", [old]),

@@ -1,0 +1,123 @@
+"""New tasks, made and stored without the ORM: a request may bring ten thousand, and each would cost ten times as much."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from django.conf import settings
+from django.db import connection
+
+from tasks_app.ids import new_task_ids
+from tasks_app.models import TaskStatus
+from tasks_app.submission import LimitsSpec, TaskSpec
+
+LIMITS: Final = LimitsSpec.__struct_fields__
+_ASKED: Final = (
+    "id", "command", "name", "owner_id", "priority", "timeout_s", "max_retries", "sandbox", "network", "env", "inputs",
+    "outputs", "limits", *(f"asked_{name}" for name in LIMITS), "created_at", "available_at",
+)  # fmt: skip
+_AT_FIRST: Final = {
+    "status": f"'{TaskStatus.QUEUED.value}'", "attempt": "0", "failures": "0", "losses": "0", "stdout": "''",
+    "stderr": "''", "stdout_truncated": "0", "stderr_truncated": "0",
+}  # fmt: skip
+"""What the other columns that may not be null begin with, as SQL."""
+_VALUES: Final = ", ".join(["%s"] * len(_ASKED) + list(_AT_FIRST.values()))
+_INSERT: Final = f"INSERT INTO tasks ({', '.join((*_ASKED, *_AT_FIRST))}) VALUES ({_VALUES})"  # noqa: S608 - constants
+
+
+class NewTask(msgspec.Struct, kw_only=True):
+    """A task as it is at first, with the attributes that a row of the table has."""
+
+    id: str
+    command: str
+    name: str
+    owner: Any
+    priority: int
+    timeout_s: int
+    max_retries: int
+    sandbox: str
+    network: bool
+    env: dict[str, str]
+    inputs: list[str]
+    outputs: list[str]
+    limits: dict[str, int]
+    created_at: datetime
+    available_at: datetime
+    status: str = TaskStatus.QUEUED.value
+    worker_id: str | None = None
+    attempt: int = 0
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    cancel_requested_at: datetime | None = None
+    exit_code: int | None = None
+    duration_ms: int | None = None
+    failure_reason: str | None = None
+    stdout: str = ""
+    stderr: str = ""
+    stdout_truncated: bool = False
+    stderr_truncated: bool = False
+
+
+def new_tasks(owner: Any, specs: Sequence[TaskSpec], now: datetime) -> list[NewTask]:
+    """Return tasks of this owner, each with an id."""
+    usual_sandbox = settings.OCTASKLY_DEFAULT_SANDBOX
+    return [
+        NewTask(
+            id=task_id,
+            command=spec.command,
+            name=spec.name,
+            owner=owner,
+            priority=spec.priority,
+            timeout_s=spec.timeout,
+            max_retries=spec.max_retries,
+            sandbox=str(spec.sandbox or usual_sandbox),
+            network=spec.network,
+            env=spec.env,
+            inputs=spec.inputs,
+            outputs=spec.outputs,
+            limits=msgspec.to_builtins(spec.limits),
+            created_at=now,
+            available_at=now,
+        )
+        for task_id, spec in zip(new_task_ids(len(specs)), specs, strict=True)
+    ]
+
+
+def store(tasks: Sequence[NewTask], now: datetime) -> None:
+    """Write tasks that were made now, in the caller's transaction."""
+    now_text = connection.ops.adapt_datetimefield_value(now)
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            _INSERT,
+            [
+                (
+                    task.id,
+                    task.command,
+                    task.name,
+                    task.owner.pk,
+                    task.priority,
+                    task.timeout_s,
+                    task.max_retries,
+                    task.sandbox,
+                    task.network,
+                    _as_json(task.env),
+                    _as_json(task.inputs),
+                    _as_json(task.outputs),
+                    _as_json(task.limits),
+                    *map(task.limits.get, LIMITS),
+                    now_text,
+                    now_text,
+                )
+                for task in tasks
+            ],
+        )
+
+
+def _as_json(value: dict[str, Any] | list[str]) -> str:
+    if value:
+        return json.dumps(value)
+    return "{}" if isinstance(value, dict) else "[]"

@@ -1,0 +1,37 @@
+"""Ends the pauses of tasks that failed and are tried again.
+
+While a task pauses it is marked, and the index that the queue is read by is without it: a million of them, all older than
+what is ready, would else be looked at each time.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.db import connection
+
+from dispatcher.ports import MAX_RETRY_DELAY_S
+from tasks_app.dispatch_records import db_time
+
+BATCH_TASKS: Final = 1000
+"""In one transaction."""
+# Spelled as the partial index tasks_paused is.
+_OVER: Final = (
+    "SELECT id FROM tasks WHERE is_paused AND available_at <= %s"
+    " UNION ALL SELECT id FROM tasks WHERE is_paused AND available_at > %s LIMIT %s"
+)
+
+
+def end_pauses(now: datetime) -> None:
+    """Put those tasks back into the queue whose time has come, or lies further ahead than any pause lasts."""
+    # The wall clock may be set back: no task waits longer for that than for its pause.
+    beyond_any_pause = now + timedelta(seconds=MAX_RETRY_DELAY_S)
+    with connection.cursor() as cursor:
+        while True:
+            cursor.execute(_OVER, [db_time(now), db_time(beyond_any_pause), BATCH_TASKS])
+            ids = [row[0] for row in cursor.fetchall()]
+            if not ids:
+                return
+            places = ", ".join(["%s"] * len(ids))
+            cursor.execute(f"UPDATE tasks SET is_paused = %s WHERE id IN ({places})", [False, *ids])  # noqa: S608 - marks
