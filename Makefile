@@ -2,8 +2,8 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help run test slow matrix quic fuzz browser lint simulate simulate-growth chaos format dist bench-transfer bench-transports \
-	bench-pages \
+.PHONY: help run test slow matrix quic fuzz browser lint simulate simulate-growth chaos format dist bench bench-transfer bench-transports \
+	bench-pages bench-throughput bench-latency bench-submit bench-costs bench-growth bench-workers \
 	screenshots requirements audit-dependencies clean
 
 help:
@@ -23,6 +23,13 @@ help:
 	@echo "make bench-transfer how fast files travel, beside cat, plain TLS and scp (ARGS='--mib 256')"
 	@echo "make bench-transports  what TCP and QUIC cost and give on a cable that loses packets (as root)"
 	@echo "make bench-pages    how fast pages, lists and live events are with 100 workers and 100,000 tasks"
+	@echo "make bench-throughput  commands a second from end to end, beside the machine's limit and other systems"
+	@echo "make bench-latency  how long one small command takes on an idle cluster"
+	@echo "make bench-submit   how fast tasks are taken, beside SQLite alone"
+	@echo "make bench-costs    memory and processor of a dispatcher and a worker that have nothing to do"
+	@echo "make bench-growth   the same speed with 1,000,000 tasks queued, or finished"
+	@echo "make bench-workers  1,000 workers on one dispatcher"
+	@echo "make bench          what a sandbox costs, and the six above: some twenty minutes, with the machine to itself"
 	@echo "make screenshots    draw docs/images again, from a real cluster"
 	@echo "make requirements   pin the *.in files again, with the hash of every file"
 	@echo "make audit-dependencies  look for known weaknesses in what is pinned (needs the internet)"
@@ -89,6 +96,17 @@ bench-transports:
 bench-pages:
 	@$(PYTHON) scripts/bootstrap.py --dev
 	@.venv/bin/python -m benchmarks.pages $(ARGS)
+
+bench-throughput bench-latency bench-submit bench-costs bench-growth bench-workers: bench-%:
+	@$(PYTHON) scripts/bootstrap.py --dev
+	@.venv/bin/python -m benchmarks.$* $(ARGS)
+
+# All are run, whichever misses a target.
+bench:
+	@$(PYTHON) scripts/bootstrap.py --dev
+	@missed=; for name in spawn throughput latency submit costs growth workers; do \
+		echo "== $$name"; .venv/bin/python -m benchmarks.$$name || missed="$$missed $$name"; \
+	done; test -z "$$missed" || { echo "missed a target:$$missed"; exit 1; }
 
 screenshots:
 	@$(PYTHON) scripts/bootstrap.py --dev

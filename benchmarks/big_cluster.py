@@ -9,9 +9,11 @@ import random
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ SAMPLE_S = 10
 KINDS = {"completed": 96.0, "failed": 3.0, "cancelled": 0.7, "queued": 0.3}
 """Per cent of the copies."""
 NEVER_RUN = {"memory_mb": 10_000_000}
+CHUNK_TASKS = 20_000
 Row = dict[str, Any]
 
 
@@ -31,20 +34,19 @@ def big_cluster(folder: Path, workers: int, tasks: int) -> Cluster:
     dispatcher = cluster.start_dispatcher()
     cluster.start_worker("alpha", slots=8)
     cluster.wait_connected("alpha")
-    templates = _one_of_each(cluster)
+    templates = ended_tasks(cluster) | {"queued": cluster.api.submit("true", name="too big 1", limits=NEVER_RUN)}
     dispatcher.stop()
     with closing(sqlite3.connect(cluster.db_path)) as database, database:
         ids = _copy_workers(database, workers)
-        _copy_tasks(database, templates, tasks, ids)
+        copy_tasks(database, templates, KINDS, tasks, ids)
         _write_samples(database, ids)
-    with closing(sqlite3.connect(cluster.db_path)) as database:
-        database.execute("ANALYZE")
     cluster.start_dispatcher()
     cluster.wait_connected("alpha", timeout_s=60)
     return cluster
 
 
-def _one_of_each(cluster: Cluster) -> dict[str, str]:
+def ended_tasks(cluster: Cluster) -> dict[str, str]:
+    """Return a task of each kind of end, by status; runs them on a worker that is connected."""
     completed = cluster.api.submit("seq 1 40", name="render frame 1")
     failed = cluster.api.submit("echo 'no such input' >&2; exit 3", name="fetch part 1")
     cluster.wait_ended(completed, failed)
@@ -52,8 +54,7 @@ def _one_of_each(cluster: Cluster) -> dict[str, str]:
     cluster.wait_status(cancelled, "running")
     cluster.api.post(f"tasks/{cancelled}/cancel")
     cluster.wait_ended(cancelled)
-    queued = cluster.api.submit("true", name="too big 1", limits=NEVER_RUN)
-    return {"completed": completed, "failed": failed, "cancelled": cancelled, "queued": queued}
+    return {"completed": completed, "failed": failed, "cancelled": cancelled}
 
 
 def _copy_workers(database: sqlite3.Connection, count: int) -> list[str]:
@@ -67,37 +68,33 @@ def _copy_workers(database: sqlite3.Connection, count: int) -> list[str]:
     return [template["id"], *ids]
 
 
-def _copy_tasks(database: sqlite3.Connection, templates: dict[str, str], count: int, workers: list[str]) -> None:
+def copy_tasks(
+    database: sqlite3.Connection,
+    templates: Mapping[str, str],
+    kinds: Mapping[str, float],
+    count: int,
+    workers: Sequence[str],
+) -> None:
+    """Write so many copies of the templates with all their rows, spread over the last seven days and these workers.
+
+    `templates` are ids by kind, `kinds` how frequent each is.
+    """
     dice = random.Random(7)
-    models = {
-        kind: (
-            _rows(database, "SELECT * FROM tasks WHERE id = ?", key)[0],
-            _rows(database, "SELECT * FROM results WHERE task_id = ?", key),
-            _rows(database, "SELECT * FROM audit_log WHERE task_id = ? ORDER BY id", key),
-        )
-        for kind, key in templates.items()
-    }
+    models = {kind: _Model.read(database, templates[kind]) for kind in kinds}
     [[audit_id]] = database.execute("SELECT max(id) FROM audit_log")
-    first = time.time() - WEEK_S
-    tasks: list[Row] = []
-    results: list[Row] = []
-    audit: list[Row] = []
-    for place in range(count):
-        kind = dice.choices([*KINDS], [*KINDS.values()])[0]
-        task, attempts, story = models[kind]
-        began_at = first + place * WEEK_S / count * 0.999
-        key, worker = _task_id(began_at, place), dice.choice(workers)
-        later = _mover(task["created_at"], began_at)
-        name = f"{task['name'].rpartition(' ')[0]} {place}"
-        tasks.append(later(task) | {"id": key, "name": name, "worker_id": task["worker_id"] and worker})
-        for one in attempts:
-            attempt_id = f"{key}.{one['attempt']}"
-            results.append(later(one) | {"attempt_id": attempt_id, "task_id": key, "worker_id": worker})
-        for entry in story:
-            audit_id += 1
-            audit.append(later(entry) | {"id": audit_id, "task_id": key, "worker_id": entry["worker_id"] and worker})
-    for table, rows in (("tasks", tasks), ("results", results), ("audit_log", audit)):
-        _insert(database, table, iter(rows))
+    first = datetime.now(UTC).replace(tzinfo=None) - timedelta(seconds=WEEK_S)
+    step = timedelta(seconds=WEEK_S / count * 0.999)
+    columns = {table: _columns(database, table) for table in ("tasks", "results", "audit_log")}
+    names, weights = [*kinds], [*kinds.values()]
+    for start in range(0, count, CHUNK_TASKS):
+        places = range(start, min(start + CHUNK_TASKS, count))
+        rows = _Copies([], [], [])
+        for place, kind, worker in zip(
+            places, dice.choices(names, weights, k=len(places)), dice.choices(workers, k=len(places)), strict=True
+        ):
+            audit_id = models[kind].copy(place, first + place * step, worker, audit_id, rows)
+        for table, copies in (("tasks", rows.tasks), ("results", rows.results), ("audit_log", rows.audit)):
+            _insert_rows(database, table, columns[table], copies)
 
 
 def _write_samples(database: sqlite3.Connection, workers: list[str]) -> None:
@@ -134,23 +131,86 @@ def _write_samples(database: sqlite3.Connection, workers: list[str]) -> None:
     )  # fmt: skip
 
 
-def _task_id(at: float, place: int) -> str:
-    """Return a UUID version 7 of that moment."""
-    return str(uuid.UUID(int=(int(at * 1000) << 80) | (7 << 76) | (0b10 << 62) | place))
+class _Template:
+    """A row that is copied again and again: what stays, and which of its columns are moments that move along."""
 
-
-def _mover(from_text: str, to: float) -> Callable[[Row], Row]:
-    """Return what moves all moments of a row by the same time."""
-    by = datetime.fromtimestamp(to, UTC).replace(tzinfo=None) - datetime.fromisoformat(from_text)
-
-    def move(row: Row) -> Row:
-        return row | {
-            name: (datetime.fromisoformat(value) + by).isoformat(" ")
-            for name, value in row.items()
+    def __init__(self, row: Row, since: datetime) -> None:
+        self._values = [*row.values()]
+        self._places = {name: place for place, name in enumerate(row)}
+        self._moments = [
+            (place, datetime.fromisoformat(value) - since)
+            for place, (name, value) in enumerate(row.items())
             if value and (name.endswith("_at") or name == "timestamp")
-        }
+        ]
 
-    return move
+    def __getitem__(self, name: str) -> Any:
+        return self._values[self._places[name]]
+
+    def copy(self, began: datetime, **changes: Any) -> list[Any]:
+        """Return the values of a copy that begins then."""
+        values = self._values.copy()
+        for place, after in self._moments:
+            values[place] = (began + after).isoformat(" ")
+        for name, value in changes.items():
+            values[self._places[name]] = value
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class _Copies:
+    """Rows that wait to be written."""
+
+    tasks: list[list[Any]]
+    results: list[list[Any]]
+    audit: list[list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """A task with its attempts and its story."""
+
+    task: _Template
+    attempts: list[_Template]
+    story: list[_Template]
+
+    @classmethod
+    def read(cls, database: sqlite3.Connection, key: str) -> _Model:
+        [task] = _rows(database, "SELECT * FROM tasks WHERE id = ?", key)
+        since = datetime.fromisoformat(task["created_at"])
+        attempts = _rows(database, "SELECT * FROM results WHERE task_id = ?", key)
+        story = _rows(database, "SELECT * FROM audit_log WHERE task_id = ? ORDER BY id", key)
+        return cls(
+            _Template(task, since),
+            [_Template(row, since) for row in attempts],
+            [_Template(row, since) for row in story],
+        )
+
+    def copy(self, place: int, began: datetime, worker: str, audit_id: int, rows: _Copies) -> int:
+        """Add one copy to the rows; return the id of its last row in the trail."""
+        key = _task_id(began, place)
+        name = self.task["name"] and f"{self.task['name'].rpartition(' ')[0]} {place}"
+        ours = self.task["worker_id"] and worker
+        rows.tasks.append(self.task.copy(began, id=key, name=name, worker_id=ours))
+        for one in self.attempts:
+            attempt_id = f"{key}.{one['attempt']}"
+            rows.results.append(one.copy(began, attempt_id=attempt_id, task_id=key, worker_id=worker))
+        for entry in self.story:
+            audit_id += 1
+            ours = entry["worker_id"] and worker
+            rows.audit.append(entry.copy(began, id=audit_id, task_id=key, worker_id=ours))
+        return audit_id
+
+
+def _task_id(at: datetime, place: int) -> str:
+    """Return a UUID version 7 of that moment."""
+    milliseconds = int(at.replace(tzinfo=UTC).timestamp() * 1000)
+    digits = f"{(milliseconds << 80) | (7 << 76) | (0b10 << 62) | place:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def _columns(database: sqlite3.Connection, table: str) -> list[str]:
+    cursor = database.execute(f"SELECT * FROM {table} LIMIT 0")  # noqa: S608 - our own tables' names
+    return [column[0] for column in cursor.description]
 
 
 def _rows(database: sqlite3.Connection, query: str, *parameters: Any) -> list[Row]:
@@ -161,7 +221,12 @@ def _rows(database: sqlite3.Connection, query: str, *parameters: Any) -> list[Ro
 
 def _insert(database: sqlite3.Connection, table: str, rows: Iterator[Row]) -> None:
     first = next(rows)
-    names, places = ", ".join(first), ", ".join(f":{name}" for name in first)
-    statement = f"INSERT INTO {table} ({names}) VALUES ({places})"  # noqa: S608 - our own tables' names
-    database.execute(statement, first)
+    _insert_rows(database, table, [*first], (tuple(row.values()) for row in chain([first], rows)))
+
+
+def _insert_rows(
+    database: sqlite3.Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+) -> None:
+    places = ", ".join("?" * len(columns))
+    statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"  # noqa: S608 - our own tables' names
     database.executemany(statement, rows)

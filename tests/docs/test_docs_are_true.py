@@ -105,3 +105,13 @@ def test_one_version_everywhere() -> None:
     assert ROOT / packaging["tool"]["hatch"]["version"]["path"] == Path(octaskly_wire.__file__)
     assert octaskly_wire.__version__ == settings.OCTASKLY_VERSION
     assert f"## [{octaskly_wire.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_make_help_tells_of_every_target() -> None:
+    """And each is phony: a folder of its name, such as `build`, must not hide it."""
+    text = (ROOT / "Makefile").read_text()
+    phony = set(re.search(r"^\.PHONY:((?:.*\\\n)*.*)", text, re.MULTILINE)[1].replace("\\", "").split())
+    made = {name for names in re.findall(r"^([a-z][a-z -]*):(?!=)", text, re.MULTILINE) for name in names.split()}
+    told = set(re.findall(r'@echo "make ([a-z-]+) ', text))
+    assert made == phony
+    assert told == made - {"help"}
