@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import cache
-from typing import Any
+from functools import cache, lru_cache
+from typing import Any, Final
 
 from django.conf import settings
 from rest_framework_simplejwt.backends import TokenBackend
 from rest_framework_simplejwt.exceptions import TokenBackendError, TokenBackendExpiredToken
 from rest_framework_simplejwt.settings import api_settings
 
+MAX_REMEMBERED: Final = 1024
+
 
 class AgeingKeys(TokenBackend):
-    """The library's backend, with former keys behind the present one."""
+    """The library's backend, with former keys behind the present one.
+
+    What the present key has signed is remembered: the next request mostly has the same token. Whether it has expired, the
+    token looks each time by itself.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._verified = lru_cache(maxsize=MAX_REMEMBERED)(super().decode)
 
     def decode(self, token: Any, verify: bool = True) -> dict[str, Any]:  # noqa: FBT001, FBT002 - theirs
         """Return the claims; raises TokenBackendError when no key fits."""
         try:
-            return super().decode(token, verify)
+            return self._verified(token).copy() if verify else super().decode(token, verify)
         except TokenBackendExpiredToken:
             raise
         except TokenBackendError:

@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import Any
 
-from django.core.asgi import get_asgi_application
+import django
 
 from octaskly_site.answers import send_problem
 
@@ -78,13 +78,16 @@ class Application:
     """What the web server calls: live requests go their own way, all others to Django."""
 
     def __init__(self, concurrent_requests: int) -> None:
-        django = get_asgi_application()
+        django.setup(set_prefix=False)
         # Only now that Django is set up can what stands on its models be imported.
         from octaskly_site.live.application import LiveApplication, is_live
+        from octaskly_site.live.door import MAX_QUESTIONS
+        from octaskly_site.threaded_django import ThreadedDjango
 
-        self.live = LiveApplication(django)
+        served = ThreadedDjango(concurrent_requests + MAX_QUESTIONS)
+        self.live = LiveApplication(served)
         self._is_live = is_live
-        self._bounded = BoundedApplication(django, concurrent_requests)
+        self._bounded = BoundedApplication(served, concurrent_requests)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request or WebSocket."""

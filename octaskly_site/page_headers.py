@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from asgiref.sync import iscoroutinefunction
 from csp.middleware import CSPMiddleware
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.utils.decorators import sync_and_async_middleware
 
 PERMISSIONS_POLICY: Final = ", ".join(
     f"{feature}=()"
@@ -26,28 +24,15 @@ PERMISSIONS_POLICY: Final = ", ".join(
 """What no page of ours uses; clipboard and full screen are left alone."""
 
 
-@sync_and_async_middleware
 def page_headers(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
-    """Add the headers to each page on its way out.
-
-    Of both kinds, unlike django-csp's own: that would make Django change threads twice more for each request.
-    """
+    """Add the headers to each page on its way out."""
     policies = CSPMiddleware(get_response)
 
-    def dressed(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    def serve(request: HttpRequest) -> HttpResponseBase:
+        response: HttpResponseBase = get_response(request)
         if response.get("Content-Type", "").startswith("text/html"):
             response.setdefault("Permissions-Policy", PERMISSIONS_POLICY)
             return policies.process_response(request, response)
         return response
-
-    if iscoroutinefunction(get_response):
-
-        async def serve_later(request: HttpRequest) -> HttpResponseBase:
-            return dressed(request, await get_response(request))
-
-        return serve_later
-
-    def serve(request: HttpRequest) -> HttpResponseBase:
-        return dressed(request, get_response(request))
 
     return serve

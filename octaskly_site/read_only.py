@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
-from django.utils.decorators import sync_and_async_middleware
 
 from accounts_app.rest.problem_document import PROBLEM_TYPE, problem_document
 from octaskly_site import status
@@ -22,18 +20,8 @@ MAY_TRY: Final = frozenset(
 nothing at all, for all that it is a POST."""
 
 
-@sync_and_async_middleware
 def read_only_while_full(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
-    """Pass each request on, or refuse it before anything is read from it or from the database.
-
-    Of both kinds: one that is only synchronous would make Django change threads twice more for each request.
-    """
-    if iscoroutinefunction(get_response):
-
-        async def serve_later(request: HttpRequest) -> HttpResponse:
-            return _objection_to(request) or await get_response(request)
-
-        return serve_later
+    """Pass each request on, or refuse it before anything is read from it or from the database."""
 
     def serve(request: HttpRequest) -> HttpResponse:
         return _objection_to(request) or get_response(request)

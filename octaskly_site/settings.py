@@ -142,9 +142,9 @@ PRAGMA journal_size_limit=4194304;
 
 DATABASES = {
     "default": {
-        "ENGINE": "django.db.backends.sqlite3",
+        "ENGINE": "octaskly_site.sqlite",
         "NAME": str(DB_PATH),
-        "CONN_MAX_AGE": 0,
+        "CONN_MAX_AGE": None,  # Threads keep theirs.
         "OPTIONS": {
             # IMMEDIATE: a transaction that will write never finds at its end that another came first.
             "transaction_mode": "IMMEDIATE",

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
+from django.contrib.auth.models import User
+from django.db import connection
 from rest_framework import authentication, exceptions
 from rest_framework.request import Request
 from rest_framework_simplejwt.authentication import JWTAuthentication
+from rest_framework_simplejwt.exceptions import AuthenticationFailed
+from rest_framework_simplejwt.settings import api_settings
+from rest_framework_simplejwt.tokens import Token
+from rest_framework_simplejwt.utils import get_md5_hash_password
 
 from accounts_app.charging import charge_request
+
+_COLUMNS: Final = ("id", "password", "is_superuser", "username", "is_staff", "is_active")
+"""What requests look at, in the order of the model; the rest of an account is read when somebody asks for it."""
+_ACCOUNT_QUERY: Final = f"SELECT {', '.join(_COLUMNS)} FROM auth_user WHERE id = %s"  # noqa: S608 - constant
 
 
 class Charged(authentication.BaseAuthentication):
@@ -28,6 +38,23 @@ class Charged(authentication.BaseAuthentication):
 
 class TokenAuthentication(Charged, JWTAuthentication):
     """Knows the access tokens that were given out here."""
+
+    def get_user(self, validated_token: Token) -> Any:
+        """Return the account of a token, as the database has it now. Raises AuthenticationFailed.
+
+        In plain SQL, since each request asks it: the library's way takes ten times as long.
+        """
+        with connection.cursor() as cursor:
+            cursor.execute(_ACCOUNT_QUERY, [int(validated_token[api_settings.USER_ID_CLAIM])])
+            row = cursor.fetchone()
+        if row is None:
+            raise AuthenticationFailed("User not found", code="user_not_found")
+        user = User.from_db(connection.alias, _COLUMNS, row)
+        if not user.is_active:
+            raise AuthenticationFailed("User is inactive", code="user_inactive")
+        if validated_token.get(api_settings.REVOKE_TOKEN_CLAIM) != get_md5_hash_password(user.password):
+            raise AuthenticationFailed("The user's password has been changed.", code="password_changed")
+        return user
 
 
 class SessionAuthentication(Charged, authentication.SessionAuthentication):

