@@ -116,8 +116,7 @@ def examine(checkpoint: Checkpoint, keeper: str, worker_id: str = "") -> Contrad
     with transaction.atomic():
         signing = keys.signing_key()
         if signing is None:
-            with connection.cursor() as cursor:
-                keys.open_end(cursor)
+            keys.open_end(connection.connection.cursor())
             signing = keys.signing_key()
         problem, explained_by = "", {}
         if signing is None or not is_signed(checkpoint, signing.public_key().public_bytes_raw()):
