@@ -19,7 +19,10 @@ class SandboxLevel(StrEnum):
     @property
     def rank(self) -> int:
         """Return the place in the order, weakest first."""
-        return list(SandboxLevel).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {level: rank for rank, level in enumerate(SandboxLevel)}
 
 
 class Admission(StrEnum):

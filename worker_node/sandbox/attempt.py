@@ -35,6 +35,9 @@ UNKILLABLE_AFTER_S: Final = 10.0
 """KILL sweeps after which the attempt is reported although a process is still there (a setuid program at
 level none, a hung disk). The sweeps go on, slower, until it is gone."""
 
+TICK_NS: Final = 50_000_000
+"""Much longer than the coarsest tick that kernels give times by."""
+
 NEARLY: Final = 0.9
 """A command that failed with a peak above this share of its memory is taken to have failed for it."""
 
@@ -63,11 +66,14 @@ class Attempt:
         self._has_lost_first = False
         self._is_alone = False
         self._started_at = 0.0
+        self._started_ns = 0
         self._ended_at = 0.0
         self._kill_at: float | None = None
         self._is_killing = False
         self._cpu_seconds = 0.0
         self._max_rss_bytes = 0
+        self._unchanged_since_ns: int | None = None
+        """The last change of the workspace before the command, where that is known."""
         self._meter: DiskMeter | None = None
         self._poll_at = 0.0
         self._glance_at = 0.0
@@ -96,22 +102,28 @@ class Attempt:
             for fd in (stdout, stderr):
                 os.close(fd)
         self._started_at = now()
+        self._started_ns = time.time_ns()
         self._poll_at = self._started_at + POLL_LIMITS_EVERY_S
         self._glance_at = self._started_at + GLANCE_EVERY_S
 
     def _prepare_workspace(self, stdout: int, stderr: int) -> None:
         """Hand the folder and the pipes to the command's user; see how much the folder takes."""
+        workspace = self.plan["workspace"]
         try:
+            status = os.lstat(workspace)
             if self._uid is not None:
-                workspace = self.plan["workspace"]
                 # The inputs themselves stay the worker's: who does not own a file cannot make it writable.
-                for folder in (workspace, *(f"{workspace}/{name}" for name in self.plan["folders"])):
-                    if os.lstat(folder).st_uid != self._uid:  # one that served this user before needs no write
-                        os.chown(folder, self._uid, self._uid, follow_symlinks=False)
+                folders = [f"{workspace}/{name}" for name in self.plan["folders"]]
+                if status.st_uid != self._uid:  # one that served this user before needs no write
+                    folders.append(workspace)
+                for folder in folders:
+                    os.chown(folder, self._uid, self._uid, follow_symlinks=False)
                 for fd in (stdout, stderr):
                     os.fchown(fd, self._uid, self._uid)  # to be opened again as /dev/stdout and /dev/stderr
+            if status.st_uid == self._uid or self._uid is None:
+                self._unchanged_since_ns = status.st_ctime_ns
             if "disk_bytes" in self.plan["polled"]:
-                self._meter = DiskMeter(self.plan["workspace"])
+                self._meter = DiskMeter(workspace)
         except OSError as error:
             raise SandboxFailed(f"working folder: {error}") from error
 
@@ -289,7 +301,21 @@ class Attempt:
             "cpu_seconds": round(self._cpu_seconds, 6),
             "max_rss_bytes": self._max_rss_bytes,
             "detail": self._detail,
+            "is_untouched": self._is_untouched(),
         }
+
+    def _is_untouched(self) -> bool:
+        """Return whether the command did nothing whatever to the folder itself, which its last change tells.
+
+        Nobody sets that time. It is no finer than a tick: a change within the tick of the one before would not be seen.
+        """
+        since_ns = self._unchanged_since_ns
+        if since_ns is None or self._started_ns - since_ns < TICK_NS:
+            return False
+        try:
+            return os.lstat(self.plan["workspace"]).st_ctime_ns == since_ns
+        except OSError:
+            return False
 
     def _blame_limit(self) -> None:
         """Name the limit that a command failed for by itself: the kernel refused it, and it gave up."""

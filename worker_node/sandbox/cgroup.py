@@ -54,6 +54,8 @@ class Group:
         for folder in place.folders():
             os.makedirs(f"{folder}/{self._name}", exist_ok=True)
             kernel.write_setting(f"{folder}/{self._name}/cgroup.procs", "0")
+        name = "memory.oom_control" if place.version == 1 else "memory.events"
+        self._events = os.open(f"{self._memory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         self._kills = self._oom_kills()
 
     def begin(self, limit_bytes: int) -> None:
@@ -74,6 +76,7 @@ class Group:
 
     def end(self) -> None:
         """Leave the group and remove it; what still lives in it keeps it there."""
+        os.close(self._events)
         for folder in self._place.folders():
             try:
                 kernel.write_setting(f"{folder}/cgroup.procs", "0")
@@ -94,8 +97,8 @@ class Group:
             _write_if_there(both, str(limit_bytes))
 
     def _oom_kills(self) -> int:
-        name = "memory.oom_control" if self._place.version == 1 else "memory.events"
-        return _counter(_read(f"{self._memory}/{name}"), _OOM_KILL)
+        text = os.pread(self._events, 4096, 0)
+        return int(text[text.index(_OOM_KILL) + len(_OOM_KILL) :].split(b"\n", 1)[0]) if _OOM_KILL in text else 0
 
 
 def find(proc: str = "/proc/self", *, is_root: bool) -> Place | None:
@@ -197,10 +200,6 @@ def _make_room(folder: str) -> None:
     os.makedirs(f"{folder}/{_LEAF}", exist_ok=True)
     for pid in pids:
         kernel.write_setting(f"{folder}/{_LEAF}/cgroup.procs", pid)
-
-
-def _counter(text: bytes, name: bytes) -> int:
-    return next((int(line[len(name) :]) for line in text.splitlines() if line.startswith(name)), 0)
 
 
 def _read(path: str) -> bytes:

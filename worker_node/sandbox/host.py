@@ -38,6 +38,8 @@ class CommandEnd:
     detail: str = ""
     started_at: float | None = None
     """When it began, in seconds of `time.monotonic`, of a command that was over before `started` was told."""
+    is_untouched: bool = False
+    """The command provably did nothing to its working folder."""
     tmp_fd: int | None = None
     """The folder in memory that outlived its sandbox, where the plan asked for that; the watcher closes it."""
 

@@ -68,8 +68,9 @@ _LANDLOCK_CREATE_RULESET_VERSION: Final = 1
 _LANDLOCK_RULE_PATH_BENEATH: Final = 1
 _CAPABILITY_VERSION_3: Final = 0x2008_0522
 _IPC_RMID: Final = 0
-_OBJECTS_INFO: Final = {"shm": (14, 0), "sem": (19, 7), "msg": (12, 0)}
-"""SHM_INFO, SEM_INFO, MSG_INFO, and which number of what they fill in says how many objects there are."""
+_OBJECTS_INFO: Final = (("shmctl", (0, 14), 0), ("semctl", (0, 0, 19), 7), ("msgctl", (0, 12), 0))
+"""SHM_INFO, SEM_INFO and MSG_INFO, and which number of what they fill in says how many objects there are."""
+_NUMBERS: Final = (ctypes.c_int * 32)()
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP: Final = 0x1
 
@@ -237,13 +238,13 @@ def raise_loopback() -> None:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
 
 
-def has_objects(kind: str) -> bool:
-    """Return whether there is any System V object of kind shm, sem or msg, of whatever user."""
-    command, place = _OBJECTS_INFO[kind]
-    numbers = (ctypes.c_int * 32)()
-    arguments = (0, 0, command) if kind == "sem" else (0, command)
-    _call(f"{kind}ctl", *arguments, ctypes.byref(numbers))
-    return bool(numbers[place])
+def has_objects() -> bool:
+    """Return whether there is any System V object, of whatever user; raise OSError."""
+    for name, arguments, place in _OBJECTS_INFO:
+        _call(name, *arguments, _NUMBERS)
+        if _NUMBERS[place]:
+            return True
+    return False
 
 
 def remove_object(kind: str, number: int) -> None:

@@ -20,7 +20,7 @@ _FOLDERS: Final = ("/dev/shm", "/dev/mqueue")  # noqa: S108 - the host's, to be 
 
 def remove_of(uid: int) -> None:
     """Remove the System V objects and the files in shared memory of a user; what cannot be removed stays."""
-    for kind in _KINDS:
+    for kind in _KINDS if _has_objects() else ():
         for number in _objects_of(kind, uid):
             try:
                 kernel.remove_object(kind, number)
@@ -40,10 +40,16 @@ def remove_of(uid: int) -> None:
                     continue
 
 
+def _has_objects() -> bool:
+    """Return whether the lists of objects are worth reading; they nearly never are, and to ask is much faster."""
+    try:
+        return kernel.has_objects()
+    except OSError:
+        return True
+
+
 def _objects_of(kind: str, uid: int) -> list[int]:
     try:
-        if not kernel.has_objects(kind):
-            return []  # as nearly always, and much faster to ask
         with open(f"/proc/sysvipc/{kind}", "rb") as file:
             head, *rows = (line.split() for line in file)
     except OSError:

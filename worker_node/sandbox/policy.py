@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 from octaskly_wire.limits import CANCEL_GRACE_S
@@ -91,7 +91,7 @@ class SandboxPlan:
     canary: Mapping[str, Any] | None = None
     """Facts for the probe's attacks, which then run where the command would."""
 
-    @property
+    @cached_property
     def outfit(self) -> Outfit | None:
         """Return what a supervisor puts on for ever to start this command; None where it starts none itself so."""
         return None if self.sandbox or not self.can_inherit else (self.no_new_privileges, tuple(self.rlimits.items()))

@@ -227,6 +227,7 @@ class _Attempt:
         self._pipes: dict[int, OutputStream] = {pipes[0]: "stdout", pipes[1]: "stderr"}
         self._loop = asyncio.get_running_loop()
         self._started_at: float | None = None
+        self._is_reading = False
 
     def give_up(self) -> None:
         """Stop listening to a supervisor that did not answer in time."""
@@ -239,6 +240,7 @@ class _Attempt:
                 self._started_at = event["started_at"]
                 self._watcher.started(event["started_at"])
                 # Not before: what a short command wrote is read once, at its end.
+                self._is_reading = True
                 for fd in self._pipes:
                     self._loop.add_reader(fd, self._read, fd)
             case "refused":
@@ -255,6 +257,7 @@ class _Attempt:
                         max_rss_bytes=event["max_rss_bytes"],
                         detail=event["detail"],
                         started_at=event["started_at"],
+                        is_untouched=event["is_untouched"],
                         tmp_fd=fds[0] if fds else None,
                     ),
                     is_last=event["is_last"],
@@ -282,7 +285,8 @@ class _Attempt:
         return False
 
     def _drop_pipe(self, fd: int) -> None:
-        self._loop.remove_reader(fd)
+        if self._is_reading:
+            self._loop.remove_reader(fd)
         del self._pipes[fd]
         os.close(fd)
 

@@ -149,6 +149,10 @@ class Supervisor:
                 return
             if pid == 0:
                 return
+            if self._mould is None and not self._leaving:  # below strict: nobody else is here
+                if self._attempt is not None:
+                    self._attempt.on_reaped(pid, status, usage)
+                continue
             is_of_attempt = pid not in self._other_pids()
             for child in self._sandboxes():
                 child.is_gone |= child.first_pid == pid
@@ -267,7 +271,10 @@ class Supervisor:
         text = json.dumps(event | {"is_last": self._is_ending, "started_at": self._started_at}).encode()
         self._started_at = None
         try:
-            socket.send_fds(self._control, [text], fds, socket.MSG_NOSIGNAL)
+            if fds:
+                socket.send_fds(self._control, [text], fds, socket.MSG_NOSIGNAL)
+            else:
+                self._control.send(text, socket.MSG_NOSIGNAL)
         except OSError:
             self._end()  # nobody listens; clean up all the same
 

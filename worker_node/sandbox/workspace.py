@@ -34,12 +34,12 @@ class Workspaces:
         self._made += 1
         return self.create(str(self._made))
 
-    def give_back(self, folder: Path) -> bool:
-        """Keep a folder for another attempt if it is as good as new; return whether it is.
+    def give_back(self, folder: Path, *, is_untouched: bool = False) -> bool:
+        """Keep a folder for another attempt if it is as good as new, or known to be untouched; return whether it is.
 
-        Not for one that a sandbox shows: its promise covers also what could be hidden in a folder's times.
+        What only looks new may have something hidden in its times: not for one that a sandbox showed.
         """
-        if not _is_as_new(folder):
+        if not is_untouched and not _is_as_new(folder):
             return False
         self._spare.append(folder)
         return True

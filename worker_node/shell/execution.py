@@ -115,7 +115,8 @@ class Execution:
         if end.started_at is not None:
             self._note_start(end.started_at)
         self._parts.live.end(self._plan.attempt_id)
-        if self._takes_time(end) or not self._parts.workspaces.give_back(self._folder):
+        is_untouched = end.is_untouched and not self._assignment.inputs
+        if self._takes_time(end) or not self._parts.workspaces.give_back(self._folder, is_untouched=is_untouched):
             self._parts.spawn(self._finish(end))
             return
         outputs = [self._captures[stream].finish_in_memory() for stream in ("stdout", "stderr")]

@@ -50,7 +50,7 @@ from worker_node.core.effects import (
     StopCommand,
 )
 from worker_node.core.outcome import KeptOutput, Outcome
-from worker_node.core.state import PATIENCE_S, Offer, WorkerState
+from worker_node.core.state import MAX_WAITING_A_SLOT, PATIENCE_S, Offer, WorkerState
 
 WELCOME = Welcome(Admission.APPROVED, heartbeat_interval_s=5.0, lease_s=30.0)
 VITALS = Vitals(1.0, 100, 50, 10, 0.5)
@@ -128,19 +128,20 @@ def test_what_is_beyond_the_slots_waits_its_turn():
 def test_more_than_may_wait_is_handed_back():
     """What a worker holds is bounded by its slots."""
     play = Play(slots=2)
-    play.assign(*range(1, 9))
+    most = 2 * (1 + MAX_WAITING_A_SLOT)
+    play.assign(*range(1, most + 1))
     assert play.taken_starts() == ["t1.1", "t2.1"]
-    play.assign(9)
+    play.assign(most + 1)
     assert play.take().message.reason is RejectionReason.NO_FREE_SLOT
 
 
 def test_what_is_killed_for_nobody_costs_no_place():
-    """The dispatcher has forgotten it and gives out its slot, and two ahead for each slot."""
+    """The dispatcher has forgotten it and gives out its slot, and the most that it gives ahead."""
     play = Play(slots=1)
     play.assign(1)
     play.do(reactor.on_cancel, CancelAttempt("t1.1", discard=True), now=0.0)
     play.effects.clear()
-    play.assign(2, 3, 4)
+    play.assign(*range(2, 2 + MAX_WAITING_A_SLOT))
     assert play.effects == []
 
 
