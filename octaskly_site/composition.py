@@ -250,7 +250,7 @@ def _credentials(cluster: ClusterIdentity) -> Credentials:
 
 async def _until_stopped(engine: asyncio.Task[None], stop: StopSignals, local_worker: LocalWorker | None) -> int:
     """Wait for a signal, or for a part without which the dispatcher is of no use to fail."""
-    garbage.collect_seldom()
+    garbage.spare_what_is_loaded()
     waiting = {engine, asyncio.create_task(stop.first.wait())}
     if local_worker:
         waiting.add(asyncio.create_task(local_worker.keep_running()))

@@ -71,9 +71,6 @@ from worker_node.shell.witness import Witness
 
 logger = logging.getLogger(__name__)
 
-YOUNG_OBJECTS: Final = 20_000
-"""So many more objects than were freed make Python look at the young ones. Its own number is 700."""
-
 LAST_WORDS_S: Final = 5.0
 """How long outcomes of commands that were killed at the end of a drain may take to be acknowledged or spooled."""
 
@@ -341,12 +338,6 @@ class Node:
         self._must_leave.set()
 
 
-def _collect_seldom() -> None:
-    """Have Python look for cycles of garbage seldom: attempts leave next to none, and there are many objects a second."""
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
-
-
 async def check_levels(workspaces: Workspaces, *, allows_network: bool) -> list[LevelReport]:
     """Prove the levels with a host of its own; what `--check` prints."""
     host = new_host(workspaces)
@@ -376,7 +367,7 @@ async def run(
             logger.debug("Sandbox %s: %s", report.level, report.backend or report.why_not)
         node = Node(config, folder, host, reports, task_env)
         on_made(node)
-        _collect_seldom()
+        gc.freeze()  # what is loaded is much to look through for garbage, and never is any
         return await node.run()
     finally:
         await host.close()
