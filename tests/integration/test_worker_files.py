@@ -17,7 +17,6 @@ from octaskly_wire.codec import Codec
 from octaskly_wire.messages import (
     AcknowledgeOutcome,
     AttemptFinished,
-    AttemptStarted,
     CancelAttempt,
     DrainStarted,
     FetchBlob,
@@ -62,7 +61,6 @@ def test_inputs_come_before_the_command_and_outputs_before_the_outcome(tmp_path,
         await session.next(Register)
         inputs = [dispatcher.desk.put("in/data", data), dispatcher.desk.put("empty", b"")]
         session.send(assignment("t1.1", "cat empty in/data in/data >twice", inputs=inputs, outputs=["twice"]))
-        await session.next(AttemptStarted)
         report = (await session.next(AttemptFinished)).report
         assert report.failure_reason is None
         assert report.outputs == [OutputFile("twice", digest_of(data + data), 2 * len(data))]
@@ -108,7 +106,6 @@ def test_a_fetch_that_was_cut_goes_on_where_it_was(tmp_path):
         await session.next(Register)
         dispatcher.desk.cuts_at = [MIB, 2 * MIB]
         session.send(assignment("t1.1", "sha256sum data", inputs=[dispatcher.desk.put("data", data)]))
-        await session.next(AttemptStarted)
         report = (await session.next(AttemptFinished)).report
         assert report.stdout.data == f"{digest_of(data)}  data\n".encode()
         assert [request.offset for request in dispatcher.desk.asked(FetchBlob)] == [0, MIB, 2 * MIB]
@@ -171,7 +168,6 @@ def test_a_cancel_ends_an_attempt_that_waits_for_its_inputs(tmp_path, discard):
             finished = await session.next(AttemptFinished)
             assert (finished.attempt_id, finished.report.failure_reason) == ("t1.1", FailureReason.CANCELLED)
             session.send(AcknowledgeOutcome("t1.1"))
-        await session.next(AttemptStarted)
         assert (await session.next(AttemptFinished)).attempt_id == "t2.1"
         session.send(AcknowledgeOutcome("t2.1"))
         desk.may_answer.set()
@@ -212,7 +208,6 @@ def test_an_output_that_was_cut_goes_on_where_it_was(tmp_path):
         await session.next(Register)
         dispatcher.desk.cuts_at = [MIB]
         session.send(assignment("t1.1", "head -c 3145728 /dev/urandom >data", outputs=["data"]))
-        await session.next(AttemptStarted)
         [output] = (await session.next(AttemptFinished)).report.outputs
         assert digest_of(bytes(dispatcher.desk.arrived[output.sha256])) == output.sha256
         assert len(dispatcher.desk.asked(StoreBlob)) == 2
@@ -230,7 +225,6 @@ def test_outputs_that_are_refused_for_good_end_as_a_failure_and_nothing_hangs(tm
         await session.next(Register)
         dispatcher.desk.refuses_store = TransferRefused("the attempt is not this worker's", is_final=True)
         session.send(assignment("t1.1", "echo x >data", outputs=["data"]))
-        await session.next(AttemptStarted)
         report = (await session.next(AttemptFinished)).report
         assert (report.failure_reason, report.exit_code, report.outputs) == (FailureReason.STAGING, 0, [])
         assert "not this worker's" in report.detail
@@ -249,7 +243,6 @@ def test_an_output_that_was_changed_on_the_workers_disk_is_told_as_lost(tmp_path
         await session.next(Register)
         dispatcher.desk.refuses_store = TransferRefused("another content", is_final=False)
         session.send(assignment("t1.1", "echo x >data", outputs=["data"]))
-        await session.next(AttemptStarted)
         while not dispatcher.desk.requests:
             await asyncio.sleep(0.01)
         [content] = (tmp_path / "state" / "outgoing").iterdir()
@@ -272,7 +265,6 @@ def test_heartbeats_go_on_and_name_the_attempt_while_its_output_waits(tmp_path):
         desk = dispatcher.desk
         desk.may_answer.clear()
         session.send(assignment("t1.1", "echo x >data", outputs=["data"]))
-        await session.next(AttemptStarted)
         while not desk.requests:
             await asyncio.sleep(0.01)
         before = len(session.heartbeats)
@@ -300,13 +292,13 @@ def test_an_input_does_not_wait_behind_outputs(tmp_path):
         slow = [f"t{number}.1" for number in range(4)]
         for attempt_id in slow:
             session.send(assignment(attempt_id, f"echo {attempt_id} >data", outputs=["data"]))
-            await session.next(AttemptStarted)
         while not desk.asked(StoreBlob):
             await asyncio.sleep(0.01)
         session.send(assignment("t9.1", "true", inputs=[desk.put("in", b"x")]))
-        assert (await session.next(AttemptStarted)).attempt_id == "t9.1"
+        assert (await session.next(AttemptFinished)).attempt_id == "t9.1"
+        session.send(AcknowledgeOutcome("t9.1"))
         desk.may_store.set()
-        for _ in (*slow, "t9.1"):
+        for _ in slow:
             session.send(AcknowledgeOutcome((await session.next(AttemptFinished)).attempt_id))
         await leave(session, worker)
 
@@ -332,7 +324,6 @@ def test_a_worker_that_dies_before_the_acknowledgement_sends_outputs_and_outcome
             session = await dispatcher.sessions.get()
             await session.next(Register)
             session.send(assignment("t1.1", "echo kept >data", outputs=["data"]))
-            await session.next(AttemptStarted)
             outputs = (await session.next(AttemptFinished)).report.outputs
             try:
                 while not (tmp_path / "state" / "spool" / "t1.1.outcome").exists():

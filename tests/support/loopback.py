@@ -15,6 +15,8 @@ from octaskly_wire import auth, identity
 from octaskly_wire.join_token import JoinToken
 from octaskly_wire.messages import (
     AssignAttempt,
+    AttemptFinished,
+    AttemptStarted,
     Auth,
     CaBundle,
     Challenge,
@@ -55,7 +57,10 @@ class Session:
             self.writer.write(self.protocol.encode(message))
 
     async def next(self, kind):
+        """Return the next message, which must be of this kind; of a start that was told before an end only the end."""
         message = await self.received.get()
+        while kind is AttemptFinished and isinstance(message, AttemptStarted):
+            message = await self.received.get()
         assert isinstance(message, kind), f"{message} instead of {kind.__name__}"
         return message
 
