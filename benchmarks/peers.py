@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from benchmarks.bubblewrap import BWRAP
 from benchmarks.figures import machine_cpu_s
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,6 +80,13 @@ def spawning(way: str, at_once: int, count: int, command: Sequence[str]) -> list
         return []
     program = str(ROOT / "benchmarks" / "spawn_limit.py")
     return [sys.executable, "-S", "-E", program, way, str(at_once), str(count), *command]
+
+
+def bubblewrap(at_once: int, count: int, command: Sequence[str]) -> list[str]:
+    """Return what runs a command so many times in bubblewrap; empty where it is not installed."""
+    if not shutil.which(BWRAP):
+        return []
+    return [sys.executable, "-S", "-E", "-m", "benchmarks.bubblewrap", str(at_once), str(count), *command]
 
 
 def parallel(at_once: int, count: int) -> list[str]:

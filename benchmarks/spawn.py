@@ -20,6 +20,8 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from benchmarks.bubblewrap import BWRAP, Bubblewrap
+from benchmarks.spawn_limit import wait
 from octaskly_wire.messages import AssignAttempt
 from octaskly_wire.vocabulary import SandboxLevel
 from worker_node.sandbox.limits import NO_SETTINGS
@@ -32,13 +34,6 @@ from worker_node.sandbox.workspace import Workspaces
 AT_ONCE = 4
 ROUNDS = 5
 SHELL = ["/bin/sh", "-c", "true"]
-BWRAP = [
-    *("bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
-    *("--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib"),
-    *("--symlink", "usr/lib64", "/lib64", "--symlink", "usr/sbin", "/sbin", "--ro-bind", "/etc", "/etc"),
-    *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--chdir", "/tmp"),  # noqa: S108 - the sandbox's own
-]
-
 Run = Callable[[], Awaitable[None]]
 
 
@@ -70,28 +65,41 @@ class Octaskly:
         return run
 
 
-async def _plain(command: list[str]) -> None:
-    process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
-    if await process.wait():
-        raise SystemExit(f"{command[0]} failed")
-
-
 async def _spawn() -> None:
     """Run on the bare minimum; in a thread, since it blocks."""
-    await asyncio.to_thread(_spawn_and_wait)
+    await asyncio.to_thread(_with_pipes, _spawn_and_wait)
 
 
-def _spawn_and_wait() -> None:
-    """Make two pipes, posix_spawn, read to the end, wait."""
+def _spawn_and_wait(command: list[str], actions: list[tuple[int, ...]]) -> None:
+    wait(os.posix_spawn(command[0], command, {}, file_actions=actions), command[0])
+
+
+def _with_pipes(run: Callable[[list[str], list[tuple[int, ...]]], None]) -> None:
+    """Make two pipes, run the shell to its end, read them empty."""
     pipes = [os.pipe(), os.pipe()]
-    actions = [(os.POSIX_SPAWN_DUP2, write, number) for number, (_, write) in enumerate(pipes, start=1)]
-    pid = os.posix_spawn(SHELL[0], SHELL, {}, file_actions=actions)
+    run(SHELL, [(os.POSIX_SPAWN_DUP2, write, number) for number, (_, write) in enumerate(pipes, start=1)])
     for _, write in pipes:
         os.close(write)
     for read, _ in pipes:
         os.read(read, 1)
         os.close(read)
-    os.waitpid(pid, 0)
+
+
+class Others:
+    """bubblewrap, several at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._idle = []
+        for number in range(AT_ONCE):
+            place = folder / str(number)
+            place.mkdir(parents=True)
+            self._idle.append(Bubblewrap(str(place)))
+
+    async def run(self) -> None:
+        """Run one command."""
+        bubblewrap = self._idle.pop()
+        await asyncio.to_thread(_with_pipes, bubblewrap.run)
+        self._idle.append(bubblewrap)
 
 
 async def _latencies(run: Run, runs: int) -> list[float]:
@@ -121,8 +129,8 @@ async def measure(runs: int) -> None:
         ours = Octaskly(Path(folder))
         ways: dict[str, Run] = {"posix_spawn": _spawn}
         ways |= {level.value: ours.at(level) for level in SandboxLevel}
-        if shutil.which("bwrap"):
-            ways["bubblewrap"] = lambda: _plain([*BWRAP, *SHELL])
+        if shutil.which(BWRAP):
+            ways["bubblewrap"] = Others(Path(folder, "others")).run
         times: dict[str, list[float]] = {name: [] for name in ways}
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(ROUNDS):

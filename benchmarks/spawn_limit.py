@@ -11,26 +11,39 @@ from __future__ import annotations
 import os
 import sys
 
+TYPE_CHECKING = False  # as lean as can be
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def one_after_another(command: list[str], count: int) -> None:
     """Spawn and wait."""
     for _ in range(count):
-        pid = os.posix_spawnp(command[0], command, {"PATH": os.defpath})
-        if os.waitpid(pid, 0)[1]:
-            sys.exit(f"{command[0]} failed")
+        wait(os.posix_spawnp(command[0], command, {"PATH": os.defpath}), command[0])
 
 
-def in_processes(command: list[str], count: int, at_once: int) -> None:
-    """Let several processes each spawn and wait."""
+def wait(pid: int, name: str) -> None:
+    """Wait for a process that shall succeed."""
+    if os.waitpid(pid, 0)[1]:
+        sys.exit(f"{name} failed")
+
+
+def spread(work: Callable[[], None], at_once: int) -> None:
+    """Do the work in several processes."""
     pids = []
     for _ in range(at_once):
         pid = os.fork()
         if pid == 0:
-            one_after_another(command, count // at_once)
+            work()
             os._exit(0)
         pids.append(pid)
-    if any(os.waitpid(pid, 0)[1] for pid in pids):
-        sys.exit(f"{command[0]} failed")
+    for pid in pids:
+        wait(pid, "a process of several")
+
+
+def in_processes(command: list[str], count: int, at_once: int) -> None:
+    """Let several processes each spawn and wait."""
+    spread(lambda: one_after_another(command, count // at_once), at_once)
 
 
 def in_one(command: list[str], count: int, at_once: int) -> None:

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import psutil
 
 from benchmarks.figures import Target, cpu_s, default_cluster, family, judge
-from benchmarks.peers import Run, Stopwatch, parallel, peer, spawning, timed
-from benchmarks.spawn import BWRAP, SHELL
+from benchmarks.peers import Run, Stopwatch, bubblewrap, parallel, peer, spawning, timed
+from benchmarks.spawn import SHELL
 from tests.support.cluster import Cluster
 
 LEVELS = ("basic", "strict")
@@ -87,7 +87,7 @@ def others(count: int, slots: int) -> dict[str, Callable[[], Run | None]]:
     commands = {
         LIMITS[0]: spawning("one", slots, count, SHELL),
         LIMITS[1]: spawning("processes", slots, count, SHELL),
-        "bubblewrap": spawning("processes", slots, count, [*BWRAP, *SHELL]),
+        "bubblewrap": bubblewrap(slots, count, SHELL),
         "HyperQueue": peer("hyperqueue", str(count), "--workers", str(slots)),
         DASKS[0]: peer("dask", str(count), "--workers", str(slots), "--threads", "1"),
         DASKS[1]: peer("dask", str(count), "--workers", str(half), "--threads", str(slots // half)),

@@ -402,6 +402,7 @@ def _leftovers(bench: Bench, mark: str) -> Iterator[str]:
         for identifier in _system_v(kind, size):
             yield f"{kind} {identifier}"
             subprocess.run(["ipcrm", f"-{letter}", identifier], check=False)
+    bench.workspaces.close()  # what waits, as good as new, for another attempt is none
     for path in bench.workspaces.root.iterdir():
         yield str(path)
 

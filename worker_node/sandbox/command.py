@@ -39,7 +39,7 @@ CPU_KILL_AFTER_S: Final = 5
 
 _ALL_DONE: Final = b"\0"
 
-_filters: Final[dict[bool, bytes]] = {}
+_filters: Final[dict[bool, kernel.FilterProgram]] = {}
 
 
 def prepare_filters() -> None:
@@ -48,9 +48,8 @@ def prepare_filters() -> None:
         return  # a 32-bit process makes the calls that the filter kills
     try:
         for denies_hidden_memory in (False, True):
-            _filters[denies_hidden_memory] = seccomp.build_filter(
-                os.uname().machine, denies_hidden_memory=denies_hidden_memory
-            )
+            program = seccomp.build_filter(os.uname().machine, denies_hidden_memory=denies_hidden_memory)
+            _filters[denies_hidden_memory] = kernel.FilterProgram(program)
     except seccomp.UnknownMachine:
         _filters.clear()
 

@@ -11,7 +11,6 @@ kill. Standard library only.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import sys
 
@@ -19,7 +18,6 @@ from worker_node.sandbox import command, kernel, new_root, words
 
 TYPE_CHECKING = False  # the spawner does without typing: 2 ms and half a megabyte in every fork
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Sequence
     from typing import Any, NoReturn
 if sys.platform != "win32":
@@ -31,7 +29,7 @@ class CannotLaunch(Exception):
 
 
 def be_first(
-    channel: socket.socket, plan: dict[str, Any], fds: Sequence[int], tmp_fd: int | None, oom_score_adj: int
+    channel: int, plan: dict[str, Any], fds: Sequence[int], tmp_fd: int | None, oom_score_adj: int
 ) -> NoReturn:
     """Be process 1 of a sandbox, for one attempt.
 
@@ -40,12 +38,8 @@ def be_first(
     """
     step = "death signal"
     try:
+        # The parent lives outside, so its number cannot be looked at: that it died before is met at the first word.
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-        # The parent lives outside, so its number cannot be looked at; a parent that is gone has closed this.
-        if select.select([channel], [], [], 0)[0]:
-            os._exit(command.SETUP_FAILED)
-        step = "session"
-        os.setsid()
         step = "root"
         new_root.close()
         step = "oom score"
@@ -80,7 +74,7 @@ def be_first(
         os._exit(0)
 
 
-def _give_up(channel: socket.socket, detail: str) -> NoReturn:
+def _give_up(channel: int, detail: str) -> NoReturn:
     words.tell_failure(channel, detail)
     os._exit(command.SETUP_FAILED)
 
@@ -88,7 +82,9 @@ def _give_up(channel: socket.socket, detail: str) -> NoReturn:
 def _spawn(plan: dict[str, Any], fds: Sequence[int]) -> int:
     """Start the command in a session of its own; it has these descriptors and no other: all of ours close at exec."""
     argv = plan["argv"]
-    descriptors = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(fds)]
+    null, stdout, stderr = fds
+    dup2 = os.POSIX_SPAWN_DUP2
+    descriptors = [(dup2, null, 0), (dup2, stdout, 1), (dup2, stderr, 2)]
     return os.posix_spawn(argv[0], argv, plan["env"], file_actions=descriptors, setsid=True)
 
 
@@ -100,19 +96,17 @@ def _fork(plan: dict[str, Any], fds: Sequence[int]) -> int:
     return main_pid
 
 
-def _bury(channel: socket.socket, main_pid: int, *, is_bounded: bool) -> None:
-    """Reap until nobody is left; tell when the command itself has ended."""
-    while True:
-        try:
-            pid, status = os.waitpid(-1, 0)
-        except ChildProcessError:
-            return
+def _bury(channel: int, main_pid: int, *, is_bounded: bool) -> None:
+    """Reap until nobody is left; tell when the command itself has ended. Where others outlive it, raises for an end."""
+    is_alone = False
+    while not is_alone:
+        pid, status = os.waitpid(-1, 0)
         if pid == main_pid:
             usage = resource.getrusage(resource.RUSAGE_CHILDREN)
             cpu_us = round((usage.ru_utime + usage.ru_stime) * 1_000_000)
             is_full = is_bounded and new_root.is_full()
-            figures = (status, cpu_us, usage.ru_maxrss << 10, is_full, not _has_children())
-            words.tell(channel, b"main %d %d %d %d %d" % figures)
+            is_alone = not _has_children()
+            words.tell(channel, b"main %d %d %d %d %d" % (status, cpu_us, usage.ru_maxrss << 10, is_full, is_alone))
 
 
 def _has_children() -> bool:

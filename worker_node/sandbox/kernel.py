@@ -66,26 +66,38 @@ _SYS_CLONE: Final = {"x86_64": 56, "aarch64": 220}
 _SYS_PIVOT_ROOT: Final = {"x86_64": 155, "aarch64": 41}
 _LANDLOCK_CREATE_RULESET_VERSION: Final = 1
 _LANDLOCK_RULE_PATH_BENEATH: Final = 1
-_CAPABILITY_VERSION_3: Final = 0x2008_0522
+_CAPABILITIES_OF_SELF: Final = struct.pack("Ii", 0x2008_0522, 0)
+_NO_CAPABILITIES: Final = bytes(24)
 _IPC_RMID: Final = 0
 _OBJECTS_INFO: Final = (("shmctl", (0, 14), 0), ("semctl", (0, 0, 19), 7), ("msgctl", (0, 12), 0))
 """SHM_INFO, SEM_INFO and MSG_INFO, and which number of what they fill in says how many objects there are."""
 _NUMBERS: Final = (ctypes.c_int * 32)()
 _SIOCSIFFLAGS: Final = 0x8914
-_IFF_UP: Final = 0x1
+_LOOPBACK_UP: Final = struct.pack("16sh14x", b"lo", 0x1)
 
 # Calls keep the interpreter lock: none takes long, and one of them forks.
 _libc = ctypes.PyDLL(None, use_errno=True) if sys.platform == "linux" else None
-for _name in ("capset", "mount", "prctl", "syscall", "umount2") if _libc is not None else ():
-    getattr(_libc, _name)  # looked up once for all forks, of which each would take 0.1 ms for it
+_text_or_null, _flags = ctypes.c_char_p, ctypes.c_ulong
+_TYPES: Final = {
+    "capset": (ctypes.c_char_p, ctypes.c_char_p),
+    "mount": (_text_or_null, ctypes.c_char_p, _text_or_null, _flags, _text_or_null),
+    "prctl": (ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong),
+    "setns": (ctypes.c_int, ctypes.c_int),
+    "umount2": (ctypes.c_char_p, ctypes.c_int),
+    "unshare": (ctypes.c_int,),
+}
+"""Of what each sandbox calls. Looked up once for all forks, which meet each object of Python for the first time."""
+for _name, _types in _TYPES.items() if _libc is not None else ():
+    getattr(_libc, _name).argtypes = _types
 
 
 def _call(name: str, *arguments: Any) -> int:
     """Call a libc function with C longs and byte strings; raise OSError named after it when it returns -1."""
     if _libc is None:
         raise OSError(0, f"{name} exists on Linux only")
-    plain = [ctypes.c_ulong(item) if isinstance(item, int) else item for item in arguments]
-    result = int(getattr(_libc, name)(*plain))
+    if name not in _TYPES:
+        arguments = tuple([ctypes.c_ulong(item) if isinstance(item, int) else item for item in arguments])
+    result: int = getattr(_libc, name)(*arguments)
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
@@ -111,7 +123,7 @@ def write_setting(path: str, text: str) -> None:
         os.close(fd)
 
 
-def prctl(option: int, value: int, more: Any = 0) -> None:
+def prctl(option: int, value: int, more: Any = None) -> None:
     """Set one option of this process; raise OSError when the kernel refuses."""
     _call("prctl", option, value, more, 0, 0)
 
@@ -174,8 +186,7 @@ def bound_capabilities() -> None:
 
 def drop_capabilities() -> None:
     """Give up every capability that this process has."""
-    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
-    _call("capset", header, bytes(24))
+    _call("capset", _CAPABILITIES_OF_SELF, _NO_CAPABILITIES)
 
 
 # --- namespaces and mounts -------------------------------------------------------------------------
@@ -235,7 +246,7 @@ def enter_root(folder: str) -> None:
 def raise_loopback() -> None:
     """Switch the network namespace's own loopback on."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, _LOOPBACK_UP)
 
 
 def has_objects() -> bool:
@@ -258,13 +269,20 @@ def remove_object(kind: str, number: int) -> None:
 # --- filters ---------------------------------------------------------------------------------------
 
 
-class _FilterProgram(ctypes.Structure):
+class FilterProgram(ctypes.Structure):
+    """A seccomp filter as the kernel takes it."""
+
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
 
+    def __init__(self, instructions: bytes) -> None:
+        """Take struct sock_filter, one after the other."""
+        super().__init__(len(instructions) // 8, instructions)
+        self.pointer = ctypes.byref(self)
 
-def load_filter(program: bytes) -> None:
+
+def load_filter(program: FilterProgram) -> None:
     """Put a seccomp filter over this process and all it starts, for ever; needs `forbid_new_privileges`."""
-    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(_FilterProgram(len(program) // 8, program)))
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program.pointer)
 
 
 def landlock_abi() -> int:

@@ -32,13 +32,22 @@ def receive(channel: socket.socket, max_bytes: int) -> tuple[bytes, list[int]]:
     return b"", []
 
 
+def receive_next(channel: socket.socket, max_bytes: int, max_fds: int) -> tuple[bytes, list[int]]:
+    """Wait for the next message; return it and the descriptors with it like `receive_now`; raise OSError."""
+    return _receive(channel, max_bytes, max_fds, socket.MSG_CMSG_CLOEXEC)
+
+
 def receive_now(channel: socket.socket, max_bytes: int, max_fds: int) -> tuple[bytes, list[int]]:
     """Return the next message and the descriptors with it, which no command inherits; raise OSError.
 
     Not socket.recv_fds, which takes flags and forgets them.
     """
+    return _receive(channel, max_bytes, max_fds, _NOW)
+
+
+def _receive(channel: socket.socket, max_bytes: int, max_fds: int, flags: int) -> tuple[bytes, list[int]]:
     fds = array.array("i")
-    text, extras, _, _ = channel.recvmsg(max_bytes, socket.CMSG_LEN(max_fds * _FD_BYTES), _NOW)
+    text, extras, _, _ = channel.recvmsg(max_bytes, socket.CMSG_LEN(max_fds * _FD_BYTES), flags)
     for level, kind, data in extras:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(data[: len(data) - len(data) % _FD_BYTES])

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import socket
 import time
@@ -114,6 +113,7 @@ class _Keeper:
     def __init__(self, channel: socket.socket, plan: dict[str, Any]) -> None:
         """`plan` is the one of the first attempt."""
         self._channel = channel
+        self._channel_fd = channel.fileno()
         self._plan = plan
         self._allows_network = plan["sandbox"]["allows_network"]
         self._step = "mould"
@@ -125,10 +125,10 @@ class _Keeper:
         try:
             self._set_up(workspaces, own_map, supervisor_pid)
         except BaseException as error:  # noqa: BLE001 - a forked copy must never run on
-            words.tell_failure(self._channel, f"{self._step}: {error}")
+            words.tell_failure(self._channel_fd, f"{self._step}: {error}")
             os._exit(command.SETUP_FAILED)
         try:
-            words.tell(self._channel, b"ready")
+            words.tell(self._channel_fd, b"ready")
             while self._serve():
                 continue
         finally:
@@ -136,8 +136,8 @@ class _Keeper:
 
     def _set_up(self, workspaces: str, own_map: tuple[int, int] | None, supervisor_pid: int) -> None:
         signal.set_wakeup_fd(-1)
-        os.closerange(3, self._channel.fileno())
-        os.closerange(self._channel.fileno() + 1, command.FIRST_DESCRIPTORS)
+        os.closerange(3, self._channel_fd)
+        os.closerange(self._channel_fd + 1, command.FIRST_DESCRIPTORS)
         self._step = "session"
         os.setsid()
         self._step = "oom score"
@@ -173,23 +173,21 @@ class _Keeper:
 
     def _serve(self) -> bool:
         """Make the next sandbox; return False when there can be or shall be no more."""
-        select.select([self._channel], [], [])
-        data, fds = last_words.receive_now(self._channel, 64, _DESCRIPTORS)
+        data, fds = last_words.receive_next(self._channel, 64, _DESCRIPTORS)
         if not data:
             return False
-        with socket.socket(fileno=fds[0]) as channel:
-            self._step = "order"
-            try:
-                self._cast(channel, *fds[1:])
-            except BaseException as error:  # noqa: BLE001 - whatever happened, there is no command
-                words.tell_failure(channel, f"{self._step}: {error}")
-                return False
-        for fd in fds[1:]:
+        self._step = "order"
+        try:
+            self._cast(*fds)
+        except BaseException as error:  # noqa: BLE001 - whatever happened, there is no command
+            words.tell_failure(fds[0], f"{self._step}: {error}")
+            return False
+        for fd in fds:
             os.close(fd)
         self._leave()
         return True
 
-    def _cast(self, channel: socket.socket, plan_fd: int, stdout: int, stderr: int) -> None:
+    def _cast(self, channel: int, plan_fd: int, stdout: int, stderr: int) -> None:
         plan = json.loads(os.pread(plan_fd, os.fstat(plan_fd).st_size, 0))
         self._step = "namespaces"
         kernel.unshare(kernel.CLONE_NEWNS if self._allows_network else kernel.CLONE_NEWNS | kernel.CLONE_NEWNET)
@@ -203,7 +201,7 @@ class _Keeper:
         os.chdir(new_root.TMP)
         self._step = "namespaces"
         if kernel.clone(_OWN) == 0:
-            self._channel.close()
+            os.close(self._channel_fd)
             first_process.be_first(channel, plan, (self._null, stdout, stderr), tmp_fd, self._oom_score_adj)
         if tmp_fd is not None:
             os.close(tmp_fd)

@@ -50,18 +50,19 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
-def tell(channel: socket.socket, text: bytes, fd: int | None = None) -> None:
+def tell(channel: int, text: bytes, fd: int | None = None) -> None:
     """Say it to the supervisor, or end: without one nobody is there to hear or to want anything."""
     try:
         if fd is None:
-            channel.send(text, socket.MSG_NOSIGNAL)
+            os.write(channel, text)
         else:
-            socket.send_fds(channel, [text], [fd], socket.MSG_NOSIGNAL)
+            with socket.socket(fileno=os.dup(channel)) as speaker:
+                socket.send_fds(speaker, [text], [fd], socket.MSG_NOSIGNAL)
     except OSError:
         os._exit(command.SETUP_FAILED)
 
 
-def tell_failure(channel: socket.socket, detail: str) -> None:
+def tell_failure(channel: int, detail: str) -> None:
     """Say why there will be no command."""
     tell(channel, b"failed " + detail.encode("utf-8", "replace")[: _MAX_BYTES - 10])
 

@@ -27,9 +27,9 @@ class Workspaces:
         self._spare: list[Path] = []
         self._made = 0
 
-    def take(self) -> Path:
-        """Return an empty folder for one attempt."""
-        if self._spare:
+    def take(self, *, is_new: bool) -> Path:
+        """Return an empty folder for one attempt, which may have served others unless it is to be new."""
+        if self._spare and not is_new:
             return self._spare.pop()
         self._made += 1
         return self.create(str(self._made))

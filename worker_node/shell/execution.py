@@ -115,8 +115,7 @@ class Execution:
         if end.started_at is not None:
             self._note_start(end.started_at)
         self._parts.live.end(self._plan.attempt_id)
-        is_untouched = end.is_untouched and not self._assignment.inputs
-        if self._takes_time(end) or not self._parts.workspaces.give_back(self._folder, is_untouched=is_untouched):
+        if self._takes_time(end) or not self._has_left_nothing(end):
             self._parts.spawn(self._finish(end))
             return
         outputs = [self._captures[stream].finish_in_memory() for stream in ("stdout", "stderr")]
@@ -166,14 +165,20 @@ class Execution:
     # --- after the command -------------------------------------------------------------------------
 
     def _takes_time(self, end: CommandEnd) -> bool:
-        """Return whether there is anything to do for the outcome, as after few commands, or for the workspace."""
+        """Return whether there is anything to do for the outcome, as after few commands."""
         return bool(
             self._assignment.outputs
-            or self._plan.sandbox
             or end.tmp_fd is not None
             or self._may_have_filled_a_file(end)
             or any(capture.is_long for capture in self._captures.values())
         )
+
+    def _has_left_nothing(self, end: CommandEnd) -> bool:
+        """Return whether the workspace was empty; then it is gone, or waits for another attempt."""
+        if self._plan.sandbox:  # its promise covers also what could be hidden in a folder's times
+            return self._parts.workspaces.remove_if_empty(self._folder)
+        is_untouched = end.is_untouched and not self._assignment.inputs
+        return self._parts.workspaces.give_back(self._folder, is_untouched=is_untouched)
 
     def _report_of(self, end: CommandEnd, *, filled_a_file: bool = False) -> OutcomeReport:
         return report_of(self._plan, end, filled_a_file=filled_a_file, spawn_seconds=self._spawn_seconds)

@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
 from octaskly_wire.messages import AssignAttempt
-from octaskly_wire.vocabulary import RejectionReason
+from octaskly_wire.vocabulary import RejectionReason, SandboxLevel
 from worker_node.core.outcome import Outcome
 from worker_node.limit_flags import NO_SETTINGS, LimitSettings
 from worker_node.sandbox.host import Host
@@ -46,7 +46,7 @@ class Runner:
         """Run one attempt; all that follows is told to the listener."""
         parts = self._parts
         try:
-            folder = parts.workspaces.take()
+            folder = parts.workspaces.take(is_new=assignment.sandbox.rank >= SandboxLevel.STRICT.rank)
         except OSError as error:
             self._listener.refused(assignment.attempt_id, RejectionReason.WORKSPACE_FAILED, str(error))
             return

@@ -181,6 +181,17 @@ def test_leftovers_are_wiped_at_start(tmp_path):
     assert list((tmp_path / "work").iterdir()) == []
 
 
+def test_a_folder_as_good_as_new_serves_again_where_it_may(tmp_path):
+    """Not for who asked for a new one, and not with something in it."""
+    spaces = Workspaces(tmp_path / "work")
+    space = spaces.take(is_new=False)
+    assert spaces.give_back(space)
+    assert spaces.take(is_new=True) != space
+    assert spaces.take(is_new=False) == space
+    (space / "file").touch()
+    assert not spaces.give_back(space)
+
+
 def test_an_attempt_id_is_never_a_path(tmp_path):
     """Even `..` names a folder inside."""
     folder = Workspaces(tmp_path / "work").create("..")
