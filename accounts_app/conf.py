@@ -22,6 +22,7 @@ REST_FRAMEWORK: dict[str, Any] = {
         "accounts_app.rest.renderers.QuickJson",
         "rest_framework.renderers.BrowsableAPIRenderer",
     ],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "accounts_app.rest.negotiation.QuickNegotiation",
     "DEFAULT_PARSER_CLASSES": ["accounts_app.rest.parsers.JsonBody"],
     "DEFAULT_PAGINATION_CLASS": "accounts_app.rest.pagination.CursorPages",
     "DEFAULT_FILTER_BACKENDS": ["accounts_app.rest.filters.KnownParameters"],

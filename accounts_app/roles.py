@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, Final
 
-from django.db import connection
+from accounts_app.plain_sql import read
 
 
 class Role(StrEnum):
@@ -21,7 +21,7 @@ _ROLE_NAMES: Final = frozenset(role.value for role in Role)
 # Each request asks it: made by the ORM, it would cost more than the rest of signing in.
 _GROUPS_QUERY: Final = (
     "SELECT auth_group.name FROM auth_user_groups JOIN auth_group ON auth_group.id = auth_user_groups.group_id"
-    " WHERE auth_user_groups.user_id = %s"
+    " WHERE auth_user_groups.user_id = ?"
 )
 
 
@@ -29,9 +29,7 @@ def roles_of(user: Any) -> frozenset[Role]:
     """Return the user's roles as the database has them now; a superuser is an admin, an inactive user nothing."""
     if not user.is_authenticated or not user.is_active:
         return frozenset()
-    with connection.cursor() as cursor:
-        cursor.execute(_GROUPS_QUERY, [user.pk])
-        roles = frozenset(Role(name) for (name,) in cursor.fetchall() if name in _ROLE_NAMES)
+    roles = frozenset(Role(name) for (name,) in read(_GROUPS_QUERY, [user.pk]) if name in _ROLE_NAMES)
     return roles | {Role.ADMIN} if user.is_superuser else roles
 
 

@@ -110,6 +110,9 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
+MESSAGE_STORAGE = (
+    "django.contrib.messages.storage.session.SessionStorage"  # The usual one reads a cookie of each request.
+)
 WHITENOISE_USE_FINDERS = True  # No collectstatic step between a fresh clone and the admin's pages.
 WHITENOISE_AUTOREFRESH = False
 WHITENOISE_MAX_AGE = 0  # Names stay over releases: browsers ask each time, and mostly hear that nothing changed.

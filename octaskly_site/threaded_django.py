@@ -13,7 +13,6 @@ from typing import IO, Any, Final, cast
 
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler
-from django.core.signals import request_started
 from django.db import connections
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
@@ -52,7 +51,6 @@ class ThreadedDjango(ASGIHandler):
 
     def _answer(self, scope: Any, body: IO[bytes], urlconf: str | None) -> HttpResponseBase:
         set_script_prefix("/")
-        request_started.send(sender=type(self), scope=scope)
         with body:
             request, refusal = self.create_request(scope, body)
             response: Any = refusal

@@ -46,12 +46,13 @@ class Feed:
 
     def __init__(self) -> None:
         self._watches: dict[str, set[Watch]] = {}
+        self._watches_of_ends: dict[str, set[Watch]] = {}
         self._watches_of_all: frozenset[Watch] = frozenset()
         """Replaced, never changed, since tellers on other threads walk it."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def tell(self, task_ids: Iterable[str] = ()) -> None:
-        """Say that these tasks have changed, or without tasks that something else has.
+    def tell(self, task_ids: Iterable[str] = (), ended: Iterable[str] = ()) -> None:
+        """Say that these tasks have changed, or without tasks that something else has. `ended` are those that may have.
 
         Call after the commit. Costs nothing while nobody watches.
         """
@@ -59,28 +60,30 @@ class Feed:
         if loop is None:
             return
         told = tuple(task_ids) if self._watches else ()
+        told_ended = tuple(ended) if self._watches_of_ends else ()
         # Who watches everything and was told already looks after this commit anyway.
-        if told or not all(watch.is_told for watch in self._watches_of_all):
+        if told or told_ended or not all(watch.is_told for watch in self._watches_of_all):
             # A loop that has ended has nobody left to wake.
             with suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._wake, told)
+                loop.call_soon_threadsafe(self._wake, told, told_ended)
 
     @contextmanager
-    def watch(self, task_ids: Iterable[str]) -> Iterator[Watch]:
-        """Watch these tasks; begin before the first look at them."""
+    def watch(self, task_ids: Iterable[str], *, only_ends: bool = False) -> Iterator[Watch]:
+        """Watch these tasks, or their ends alone; begin before the first look at them."""
         self._loop = asyncio.get_running_loop()
         watch = Watch()
         watched = set(task_ids)
+        all_watches = self._watches_of_ends if only_ends else self._watches
         for task_id in watched:
-            self._watches.setdefault(task_id, set()).add(watch)
+            all_watches.setdefault(task_id, set()).add(watch)
         try:
             yield watch
         finally:
             for task_id in watched:
-                watches = self._watches[task_id]
+                watches = all_watches[task_id]
                 watches.discard(watch)
                 if not watches:
-                    del self._watches[task_id]
+                    del all_watches[task_id]
 
     @contextmanager
     def watch_all(self) -> Iterator[Watch]:
@@ -93,12 +96,13 @@ class Feed:
         finally:
             self._watches_of_all -= {watch}
 
-    def _wake(self, task_ids: Sequence[str]) -> None:
+    def _wake(self, task_ids: Sequence[str], ended: Sequence[str]) -> None:
         for watch in self._watches_of_all:
             watch.tell()
-        for task_id in task_ids:
-            for watch in self._watches.get(task_id, ()):
-                watch.tell()
+        for watches, told in ((self._watches, task_ids), (self._watches_of_ends, ended)):
+            for task_id in told:
+                for watch in watches.get(task_id, ()):
+                    watch.tell()
 
 
 feed = Feed()

@@ -25,7 +25,7 @@ _AT_FIRST: Final = {
     "stderr": "''", "stdout_truncated": "0", "stderr_truncated": "0",
 }  # fmt: skip
 """What the other columns that may not be null begin with, as SQL."""
-_VALUES: Final = ", ".join(["%s"] * len(_ASKED) + list(_AT_FIRST.values()))
+_VALUES: Final = ", ".join(["?"] * len(_ASKED) + list(_AT_FIRST.values()))
 _INSERT: Final = f"INSERT INTO tasks ({', '.join((*_ASKED, *_AT_FIRST))}) VALUES ({_VALUES})"  # noqa: S608 - constants
 
 
@@ -90,31 +90,29 @@ def new_tasks(owner: Any, specs: Sequence[TaskSpec], now: datetime) -> list[NewT
 def store(tasks: Sequence[NewTask], now: datetime) -> None:
     """Write tasks that were made now, in the caller's transaction."""
     now_text = connection.ops.adapt_datetimefield_value(now)
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            _INSERT,
-            [
-                (
-                    task.id,
-                    task.command,
-                    task.name,
-                    task.owner.pk,
-                    task.priority,
-                    task.timeout_s,
-                    task.max_retries,
-                    task.sandbox,
-                    task.network,
-                    _as_json(task.env),
-                    _as_json(task.inputs),
-                    _as_json(task.outputs),
-                    _as_json(task.limits),
-                    *map(task.limits.get, LIMITS),
-                    now_text,
-                    now_text,
-                )
-                for task in tasks
-            ],
+    rows = (
+        (
+            task.id,
+            task.command,
+            task.name,
+            task.owner.pk,
+            task.priority,
+            task.timeout_s,
+            task.max_retries,
+            task.sandbox,
+            task.network,
+            _as_json(task.env),
+            _as_json(task.inputs),
+            _as_json(task.outputs),
+            _as_json(task.limits),
+            *map(task.limits.get, LIMITS),
+            now_text,
+            now_text,
         )
+        for task in tasks
+    )
+    with connection.wrap_database_errors:
+        connection.connection.executemany(_INSERT, rows)
 
 
 def _as_json(value: dict[str, Any] | list[str]) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 
 from django.db import connection
 
+from accounts_app.plain_sql import read
 from dispatcher.ports import MAX_RETRY_DELAY_S
 from tasks_app.dispatch_records import db_time
 
@@ -18,8 +19,8 @@ BATCH_TASKS: Final = 1000
 """In one transaction."""
 # Spelled as the partial index tasks_paused is.
 _OVER: Final = (
-    "SELECT id FROM tasks WHERE is_paused AND available_at <= %s"
-    " UNION ALL SELECT id FROM tasks WHERE is_paused AND available_at > %s LIMIT %s"
+    "SELECT id FROM tasks WHERE is_paused AND available_at <= ?"
+    " UNION ALL SELECT id FROM tasks WHERE is_paused AND available_at > ? LIMIT ?"
 )
 
 
@@ -27,11 +28,8 @@ def end_pauses(now: datetime) -> None:
     """Put those tasks back into the queue whose time has come, or lies further ahead than any pause lasts."""
     # The wall clock may be set back: no task waits longer for that than for its pause.
     beyond_any_pause = now + timedelta(seconds=MAX_RETRY_DELAY_S)
-    with connection.cursor() as cursor:
-        while True:
-            cursor.execute(_OVER, [db_time(now), db_time(beyond_any_pause), BATCH_TASKS])
-            ids = [row[0] for row in cursor.fetchall()]
-            if not ids:
-                return
+    bounds = (db_time(now), db_time(beyond_any_pause), BATCH_TASKS)
+    while ids := [task_id for (task_id,) in read(_OVER, bounds)]:
+        with connection.cursor() as cursor:
             places = ", ".join(["%s"] * len(ids))
             cursor.execute(f"UPDATE tasks SET is_paused = %s WHERE id IN ({places})", [False, *ids])  # noqa: S608 - marks

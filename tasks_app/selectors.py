@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db.models import Count, QuerySet
 
+from accounts_app.plain_sql import marks, read
 from accounts_app.roles import is_operator
 from octaskly_wire.vocabulary import Admission
 from tasks_app import counts
@@ -19,6 +20,13 @@ def visible_to(user: Any) -> QuerySet[Task]:
     """Return the tasks this user may know of: operators all, others their own."""
     tasks = Task.objects.select_related("owner")
     return tasks if is_operator(user) else tasks.filter(owner=user)
+
+
+def visible_among(user: Any, task_ids: Sequence[str]) -> set[str]:
+    """Return those of the ids that are of tasks this user may know of."""
+    among = f"SELECT id FROM tasks WHERE id IN ({marks(len(task_ids))})"  # noqa: S608 - marks
+    rows = read(among, task_ids) if is_operator(user) else read(f"{among} AND owner_id = ?", [*task_ids, user.pk])
+    return {task_id for (task_id,) in rows}
 
 
 def live_attempts_by_worker() -> dict[str, int]:

@@ -90,7 +90,8 @@ def cancel_many(tasks: Sequence[Task], actor: Any) -> Stepped:
             at=now,
         )
         if waiting or live:
-            transaction.on_commit(partial(feed.tell, [task.id for task in (*waiting, *live)]))
+            ended_ids = [task.id for task in waiting]
+            transaction.on_commit(partial(feed.tell, [*ended_ids, *(task.id for task in live)], ended_ids))
         if waiting:
             ended = partial(signals.waiting_ended.send, sender=Task, status="cancelled", count=len(waiting))
             transaction.on_commit(ended)

@@ -6,8 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from django.db import connection
-
+from accounts_app.plain_sql import marks, read
 from dispatcher.ports import WhitelistEntry
 from octaskly_wire.vocabulary import Admission
 
@@ -29,7 +28,7 @@ class Whitelist:
 
     def changed(self) -> list[WhitelistEntry]:
         """Return the entries that are new or other than at the last call."""
-        rows = set(_rows(_SELECT))
+        rows = set(read(_SELECT))
         changed, self._told = rows - self._told, rows
         return [_entry(row) for row in changed]
 
@@ -43,14 +42,7 @@ class Whitelist:
 
 
 def _rows_of(worker_ids: Sequence[str]) -> list[Row]:
-    places = ", ".join(["%s"] * len(worker_ids))
-    return _rows(f"{_SELECT} WHERE id IN ({places})", worker_ids)
-
-
-def _rows(statement: str, parameters: Sequence[str] = ()) -> list[Row]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
-        return list(cursor.fetchall())
+    return read(f"{_SELECT} WHERE id IN ({marks(len(worker_ids))})", worker_ids)
 
 
 def _entry(row: Row) -> WhitelistEntry:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
 
+from accounts_app.plain_sql import read
 from octaskly_wire import identity
 from workers_app.models import CertificateAuthority
 
@@ -53,8 +54,7 @@ def authorities() -> list[Authority]:
 
 def trusted_certificates() -> tuple[bytes, ...]:
     """Return what workers are to trust (DER), newest first; no key is opened for it."""
-    certificates = CertificateAuthority.objects.order_by("-id").values_list("certificate", flat=True)
-    return tuple(map(bytes, certificates))
+    return tuple(bytes(row[0]) for row in read("SELECT certificate FROM certificate_authorities ORDER BY id DESC"))
 
 
 def worker_lifetime() -> timedelta:

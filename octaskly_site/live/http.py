@@ -14,7 +14,8 @@ from octaskly_site.live.frames import FramedBytes, PlainText
 from octaskly_site.live.readers import Readers, Stopping, TooMany
 from octaskly_site.query import wants_to_follow
 from octaskly_wire.vocabulary import OutputStream
-from tasks_app.api.live import FollowRequest, WaitRequest, ended_among
+from tasks_app.api.ended import ended_among
+from tasks_app.api.live import FollowRequest, WaitRequest
 from tasks_app.feed import feed
 from tasks_app.live.follow import RECHECK_S, Follower, LiveSource
 from tasks_app.live.looks import in_thread
@@ -100,7 +101,7 @@ async def _ended(wait: WaitRequest) -> list[dict[str, Any]]:
     """Return those that have ended, as soon as there is one; none at the time-out."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait.timeout_s
-    with feed.watch(wait.task_ids) as watch:
+    with feed.watch(wait.task_ids, only_ends=True) as watch:
         while True:
             tasks = await in_thread(ended_among, wait.task_ids)
             left_s = deadline - loop.time()

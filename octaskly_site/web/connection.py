@@ -25,19 +25,28 @@ class Connection(HTTPChannel):
 
     requestFactory = Request  # noqa: N815 - Twisted's name
     factory: Any
+    _is_in_head = False
     _head_due: Any = None
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
-        """Take the next bytes; the first ones of a head begin its time."""
-        if self._head_due is None and self.line_mode:
+        """Take the next bytes; the first ones of a head begin its time, unless all of it came at once."""
+        self._is_in_head = self._is_in_head or bool(self.line_mode)
+        super().dataReceived(data)
+        if self._is_in_head and self._head_due is None:
             time_s = self.factory.server.limits.time_to_ask_s
             self._head_due = cast("Any", reactor).callLater(time_s, self._cut_off)
-        super().dataReceived(data)
+        elif not self.line_mode and self.requests:
+            self.requests[-1].watch_pace()
 
     def allHeadersReceived(self) -> None:  # noqa: N802 - Twisted's name
         """Go on with the body."""
         self._end_head()
         super().allHeadersReceived()
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Any) -> None:  # noqa: N802 - Twisted's name
+        """Send the head of a response, as one piece: the transport would look at each of thirty."""
+        lines = [b"%s: %s" % (name, value) for name, values in headers.getAllRawHeaders() for value in values]
+        cast("Any", self.transport).write(b"\r\n".join([b"%s %s %s" % (version, code, reason), *lines, b"\r\n"]))
 
     def connectionLost(self, reason: Any = connectionDone) -> None:  # noqa: N802 - Twisted's name
         """Hear that the client is gone."""
@@ -46,6 +55,7 @@ class Connection(HTTPChannel):
         super().connectionLost(reason)
 
     def _end_head(self) -> None:
+        self._is_in_head = False
         if self._head_due is not None and self._head_due.active():
             self._head_due.cancel()
         self._head_due = None

@@ -40,10 +40,15 @@ class Request(WebRequest):
         self._is_refused = False
         self._received = 0
         self._closing: Any = None
+        self._is_body_due = False
         self._pace: Any = None
         # Twisted would look for the fields of forms, in all of the body at once, on the loop that everything is on.
         super().__init__(*args, **kwargs, parsePOSTFormSubmission=False)
         self.room = Room(self.server.limits.stalled_s)
+
+    # Daphne's own do the same in Python, for each look into its table of connections.
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
 
     # --- the body ----------------------------------------------------------------------------------
 
@@ -55,8 +60,7 @@ class Request(WebRequest):
             self.content = BytesIO()
             self._refuse(*objection)
             return
-        if length != 0:
-            self._watch_pace()
+        self._is_body_due = length != 0
         is_small = length is not None and length <= MAX_MEMORY_BODY_BYTES
         try:
             folder = self.server.limits.scratch_folder
@@ -114,20 +118,26 @@ class Request(WebRequest):
             return HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Content-Encoding: send the body as it is"
         return None
 
-    def _watch_pace(self) -> None:
-        """Look again in a while whether enough of the body has come."""
+    def watch_pace(self) -> None:
+        """See to it that the rest of the body comes in time, if there is any."""
+        if self._is_body_due and self._pace is None:
+            self._look_again(0)
+
+    def _look_again(self, received_before: int) -> None:
+        """Look in a while whether enough of the body has come."""
         limits = self.server.limits
         is_file = is_file_upload(self.channel._command, self.channel._path)  # noqa: SLF001 - it has no method yet
         time_s = limits.time_to_upload_s if is_file else limits.time_to_ask_s
-        self._pace = cast("Any", reactor).callLater(time_s, self._check_pace, self._received, time_s)
+        self._pace = cast("Any", reactor).callLater(time_s, self._check_pace, received_before, time_s)
 
     def _check_pace(self, received_before: int, time_s: float) -> None:
         if self._received - received_before >= LEAST_BODY_BYTES:
-            self._watch_pace()
+            self._look_again(self._received)
         else:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"the body came too slowly: hardly anything in {time_s:g} s")
 
     def _stop_watching_pace(self) -> None:
+        self._is_body_due = False
         if self._pace is not None and self._pace.active():
             self._pace.cancel()
 

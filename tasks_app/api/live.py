@@ -5,10 +5,10 @@ The waiting and streaming itself stands outside of Django, in octaskly_site.live
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from django.http import Http404
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.response import Response
@@ -18,12 +18,12 @@ from accounts_app.rest.filters import truth_asked
 from accounts_app.rest.problems import Problem, bad_field
 from accounts_app.rest.schema import refusals
 from tasks_app import selectors
+from tasks_app.api.ended import ended_among
 from tasks_app.api.numbers import whole_number_asked
 from tasks_app.api.representation import TaskSerializer
 from tasks_app.api.task_ids import IdsSerializer, read_ids
-from tasks_app.api.views import TaskUsers, TaskView
-from tasks_app.models import Task
-from tasks_app.transitions import ENDED
+from tasks_app.api.views import TaskUsers
+from tasks_app.models import Result
 
 MAX_WAIT_S: Final = 60.0
 USUAL_WAIT_S: Final = 30.0
@@ -58,8 +58,10 @@ class LiveAnswer(Response):
         self.begin = begin
 
 
-class FollowView(TaskView):
+class FollowView(APIView):
     """Answers for `?follow=1` and for the WebSocket."""
+
+    permission_classes = (TaskUsers,)
 
     def perform_content_negotiation(self, request: Any, force: bool = False) -> Any:  # noqa: FBT001, FBT002 - theirs
         """Take every Accept header: what is refused is refused in JSON."""
@@ -67,17 +69,18 @@ class FollowView(TaskView):
 
     def get(self, request: Any, pk: str) -> Response:
         """Say from where the output is followed."""
-        task = self.find(pk)
+        if not selectors.visible_among(request.user, [pk]):
+            raise Http404
         offset, alone, first = (
             whole_number_asked(request, name) or 0 for name in ("offset", "attempt", "from_attempt")
         )
         if alone and first:
             raise bad_field("from_attempt", "does not go together with attempt")
         attempt = alone or first
-        if attempt and not task.results.filter(attempt=attempt).exists():
+        if attempt and not Result.objects.filter(task_id=pk, attempt=attempt).exists():
             raise Problem(404, detail=f"the task has no attempt {attempt}")
         is_framed = truth_asked(request, "framed")
-        return LiveAnswer(FollowRequest(task.id, offset, attempt, goes_on=first > 0, is_framed=is_framed))
+        return LiveAnswer(FollowRequest(pk, offset, attempt, goes_on=first > 0, is_framed=is_framed))
 
 
 class WaitSerializer(IdsSerializer):
@@ -101,7 +104,7 @@ class WaitView(APIView):
     def post(self, request: Any) -> Response:
         """Return those of the tasks that have ended, as soon as there is one; none of them at the time-out."""
         wait = _read_wait(request.data)
-        visible = set(selectors.visible_to(request.user).filter(id__in=wait.task_ids).values_list("id", flat=True))
+        visible = selectors.visible_among(request.user, wait.task_ids)
         for position, task_id in enumerate(wait.task_ids):
             if task_id not in visible:
                 error = {"field": f"ids.{position}", "message": f"there is no task {task_id}"}
@@ -117,11 +120,3 @@ def _read_wait(body: Any) -> WaitRequest:
     if not is_number or not 0 <= timeout_s <= MAX_WAIT_S:
         raise bad_field("timeout", f"must be a number from 0 to {MAX_WAIT_S:g}")
     return WaitRequest(ids, float(timeout_s))
-
-
-def ended_among(task_ids: Sequence[str]) -> list[dict[str, Any]]:
-    """Return those of the tasks that have ended, as REST shows them, in the order in which they were named."""
-    tasks = Task.objects.select_related("owner").filter(id__in=task_ids, status__in=[status.value for status in ENDED])
-    found = {task.id: task for task in tasks}
-    in_order = [found[task_id] for task_id in dict.fromkeys(task_ids) if task_id in found]
-    return list(TaskSerializer(in_order, many=True).data)

@@ -102,7 +102,7 @@ class TaskListView(ListAPIView[Task]):
             errors = [{"field": error.field, "message": error.message}]
             raise Problem(400, detail=str(error), errors=errors) from error
         submit = partial(services.submit, request.user, specs)
-        key = request.headers.get("Idempotency-Key", "")
+        key = request.META.get("HTTP_IDEMPOTENCY_KEY", "")
         if len(key) > MAX_KEY_LENGTH:
             raise bad_field("Idempotency-Key", f"must have at most {MAX_KEY_LENGTH} characters")
         headers = {}

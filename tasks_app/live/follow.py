@@ -159,6 +159,8 @@ class Follower:
                 kept = await in_thread(open_stored, attempt.attempt_id, stream)
             if not kept.is_in_memory:  # Else it is looked up for each piece: a megabyte for each reader would be much.
                 opened[stream] = kept
+            if kept.is_in_memory:
+                return kept.read(offset, PIECE_BYTES)
             return await asyncio.to_thread(kept.read, offset, PIECE_BYTES)
 
         read: Read = live if attempt.ending is None else stored

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from channels.db import database_sync_to_async
+from django.db import DatabaseError, connection
 
-from tasks_app.models import AttemptState, Result, Task, TaskStatus
+from accounts_app.plain_sql import read
+from tasks_app.models import AttemptState, TaskStatus
 from tasks_app.transitions import ENDED
 
 T = TypeVar("T")
+
+_TASK_WITH_ATTEMPT: Final = (
+    "SELECT tasks.status, tasks.attempt, tasks.exit_code, tasks.failure_reason, results.attempt, results.attempt_id,"
+    " results.worker_id, results.state, results.outcome, results.exit_code, results.failure_reason FROM tasks"
+    " LEFT JOIN results ON results.task_id = tasks.id AND results.attempt = COALESCE(NULLIF(?, 0), tasks.attempt)"
+    " WHERE tasks.id = ?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +55,35 @@ class TaskLook:
 
 async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
     """Run a look on the pool; it must not be one that holds its thread for long."""
-    result: T = await database_sync_to_async(function, thread_sensitive=False)(*arguments)
-    return result
+    return await asyncio.get_running_loop().run_in_executor(None, _look, function, *arguments)
+
+
+def _look(function: Callable[..., T], *arguments: Any) -> T:
+    try:
+        return function(*arguments)
+    except DatabaseError:
+        connection.close()  # It may be broken beyond this look: the next one opens a new one.
+        raise
 
 
 def look_at_task(task_id: str, number: int) -> TaskLook | None:
     """Return the task with this attempt, or its newest when the number is 0; None when the task is gone."""
-    columns = ("status", "attempt", "exit_code", "failure_reason")
-    row = Task.objects.filter(id=task_id).values_list(*columns).first()
-    if row is None:
+    rows = read(_TASK_WITH_ATTEMPT, (number, task_id))
+    if not rows:
         return None
-    status, latest, exit_code, failure_reason = row
+    status, latest, exit_code, failure_reason, *attempt = rows[0]
     ending = Ending(status, exit_code, failure_reason) if TaskStatus(status) in ENDED else None
-    return TaskLook(status, latest, ending, _look_at_attempt(task_id, number or latest))
+    return TaskLook(status, latest, ending, _attempt_of(*attempt) if attempt[0] is not None else None)
 
 
-def _look_at_attempt(task_id: str, number: int) -> AttemptLook | None:
-    columns = ("attempt_id", "worker_id", "state", "outcome", "exit_code", "failure_reason")
-    row = Result.objects.filter(task_id=task_id, attempt=number).values_list(*columns).first()
-    if row is None:
-        return None
-    attempt_id, worker_id, state, outcome, exit_code, failure_reason = row
+def _attempt_of(
+    number: int,
+    attempt_id: str,
+    worker_id: str,
+    state: str,
+    outcome: str | None,
+    exit_code: int | None,
+    failure_reason: str | None,
+) -> AttemptLook:
     ending = Ending(outcome or "", exit_code, failure_reason) if state == AttemptState.ENDED else None
     return AttemptLook(number, attempt_id, worker_id, ending)

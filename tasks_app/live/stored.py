@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from io import SEEK_END, BytesIO
 from typing import BinaryIO
 
+from accounts_app.plain_sql import read
 from octaskly_wire.kept_output import MAX_MARKER_BYTES, MAX_TAIL_BYTES, KeptShape, find_shape
 from octaskly_wire.vocabulary import OutputStream
 from tasks_app.blob_store import store
-from tasks_app.models import OutputKind, Result, TaskOutput
+from tasks_app.models import OutputKind, TaskOutput
+from tasks_app.output_text import SHOWN_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +51,18 @@ class StoredStream:
 
 def open_stored(attempt_id: str, stream: OutputStream) -> StoredStream:
     """Return what was kept, nothing when the attempt is gone."""
-    columns = (stream, f"{stream}_bytes")
-    row = Result.objects.filter(attempt_id=attempt_id).values_list(*columns).first()
-    if row is None:
+    rows = read(f"SELECT {stream}, {stream}_bytes FROM results WHERE attempt_id = ?", [attempt_id])  # noqa: S608 - names
+    if not rows:
         return StoredStream(BytesIO(), 0)
-    return StoredStream(_content_of(attempt_id, stream) or BytesIO(bytes(row[0])), row[1])
+    kept, total_bytes = rows[0]
+    # The ends of a long stream, with what is said between them, are more than this.
+    is_whole = len(kept) == total_bytes <= SHOWN_BYTES
+    content = None if is_whole else _content_of(attempt_id, stream)
+    return StoredStream(content or BytesIO(bytes(kept)), total_bytes)
 
 
 def _content_of(attempt_id: str, stream: OutputStream) -> BinaryIO | None:
-    """Return where long output lies; None when the attempt's row has all, or the content has expired."""
+    """Return where long output lies; None when the attempt's row has all that was kept, or the content has expired."""
     stored = TaskOutput.objects.filter(result_id=attempt_id, kind=OutputKind(stream), blob__isnull=False)
     sha256 = stored.values_list("blob_id", flat=True).first()
     if sha256 is None:

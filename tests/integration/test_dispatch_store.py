@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from django.db import connection
 
+from accounts_app.plain_sql import read
 from audit_app.models import AuditEntry
 from dispatcher.core.config import EngineConfig
 from dispatcher.core.effects import FetchFitting, FetchReady
@@ -338,9 +339,7 @@ def test_a_clock_that_is_set_back_holds_no_task_up(store, add_task):
 def test_queue_head_is_read_from_the_index(add_task, query, bounds):
     """A million queued tasks must not be sorted for each look: the partial index serves the order."""
     parameters = ["basic", False, "2999-01-01", "2999-01-02", *bounds, 5]
-    with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN QUERY PLAN {query}", parameters)
-        plan = " ".join(str(row) for row in cursor.fetchall())
+    plan = " ".join(str(row) for row in read(f"EXPLAIN QUERY PLAN {query}", parameters))
     assert "tasks_ready" in plan
     assert "TEMP B-TREE" not in plan
 

@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from hashlib import sha256
 
 import pytest
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 
 from audit_app.models import AuditEntry
 from dispatcher.ports import AttemptKey, Ceiling, ClaimTask, RecordGivenUp, RecordOutcome, RecordSuperseded
@@ -18,6 +16,7 @@ from tasks_app.blob_store import BlobStore
 from tasks_app.dispatch_store import DispatchStore
 from tasks_app.ids import new_task_ids
 from tasks_app.models import Blob, OutputKind, Result, Task, TaskInput, TaskOutput
+from tests.support.statements import statements
 
 pytestmark = pytest.mark.django_db
 
@@ -98,14 +97,14 @@ def test_tasks_without_files_cost_no_look_for_them(store, add_task, keep):
     """One query looks for pauses that are over, one reads a queue without inputs, one more a queue with them."""
     for _ in range(3):
         add_task()
-    with CaptureQueriesContext(connection) as queries:
+    with statements() as asked:
         store.fetch_ready([BASIC], 10)
-    assert len(queries) == 2
+    assert len(asked) == 2
     add_task({"a": keep(b"a")})
     add_task({"b": keep(b"b")})
-    with CaptureQueriesContext(connection) as queries:
+    with statements() as asked:
         assert len(store.fetch_ready([BASIC], 10)) == 5
-    assert len(queries) == 3
+    assert len(asked) == 3
 
 
 def test_a_task_whose_input_is_gone_fails_and_hides_no_other(store, add_task, keep):

@@ -55,7 +55,8 @@ def test_the_first_task_that_cannot_be_seen_is_named(client, client_of):
 
 def test_those_that_have_ended_are_shown_in_order(client):
     """In the order in which they were named, each once, as everywhere else."""
-    ids = [client.post("/api/v1/tasks", {"command": "true"}).json()["id"] for _ in range(3)]
+    task = {"command": "true", "env": {"A": "é"}, "limits": {"processes": 9}, "outputs": ["*.txt"], "network": True}
+    ids = [client.post("/api/v1/tasks", task, format="json").json()["id"] for _ in range(3)]
     for task_id in ids[:2]:
         client.post(f"/api/v1/tasks/{task_id}/cancel")
     answer = client.post(URL, {"ids": [ids[2], ids[1], ids[0], ids[1]]})

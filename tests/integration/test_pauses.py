@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 
+from accounts_app.plain_sql import read
 from accounts_app.roles import Role
 from tasks_app import pauses
 from tasks_app.ids import new_task_ids
 from tasks_app.models import Task
 from tasks_app.pauses import end_pauses
+from tests.support.statements import statements
 
 pytestmark = pytest.mark.django_db
 NOW = datetime.now(UTC)
@@ -58,10 +58,8 @@ def test_a_pause_ends_when_its_time_has_come(paused_until, monkeypatch):
 def test_what_goes_on_pausing_is_not_looked_at(paused_until):
     """The look goes along the index of pauses, and writes nothing while none is over."""
     paused_until(10, 20)
-    with CaptureQueriesContext(connection) as captured:
+    with statements() as asked:
         end_pauses(NOW)
-    [query] = captured.captured_queries
-    with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
-        steps = [row[3] for row in cursor.fetchall() if "tasks" in row[3]]
+    [query] = asked
+    steps = [row[3] for row in read(f"EXPLAIN QUERY PLAN {query}") if "tasks" in row[3]]
     assert [step.partition("(")[0] for step in steps] == ["SEARCH tasks USING INDEX tasks_paused "] * 2

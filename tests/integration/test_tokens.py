@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from django.contrib.auth.models import Group, User
 from rest_framework.test import APIClient
+from rest_framework_simplejwt import tokens as library_tokens
 from rest_framework_simplejwt.exceptions import TokenError
+from rest_framework_simplejwt.utils import aware_utcnow
 
 from accounts_app import tokens
 from accounts_app.roles import Role
@@ -150,6 +153,14 @@ def test_of_ten_thousand_damaged_tokens_none_is_accepted(pair, user_of):
         assert not is_read(mutant), f"seed {seed}: {mutant!r}"
         if number % 250 == 0 and mutant.isprintable():
             assert status_with(mutant) == 401
+
+
+def test_a_token_that_is_remembered_expires_all_the_same(pair, monkeypatch):
+    """Whoever verified its signature a moment ago looks at its time again."""
+    assert is_read(pair.access)
+    an_hour_on = aware_utcnow() + timedelta(seconds=LATER_S)
+    monkeypatch.setattr(library_tokens, "aware_utcnow", lambda: an_hour_on)
+    assert not is_read(pair.access)
 
 
 def test_each_kind_of_token_serves_for_its_own_only(pair):

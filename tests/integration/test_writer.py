@@ -105,6 +105,24 @@ def test_commits_without_a_rest_keep_a_distance(monkeypatch):
     run(scenario)
 
 
+def test_a_large_commit_keeps_a_longer_distance(monkeypatch):
+    """Where many records come the next group grows at once, without a burst before."""
+    monkeypatch.setattr(writer_module, "MAX_SPACING_S", 60.0)
+    monkeypatch.setattr(writer_module, "SPACING_A_RECORD_S", 30.0)
+
+    async def scenario(store, writer):
+        store.gate.set()
+        await writer.submit([claim(1), claim(2)])
+        gathering = [writer.submit([claim(number)]) for number in (3, 4)]
+        await asyncio.sleep(0)
+        gathering.append(writer.submit([claim(5)]))
+        await writer.call(lambda: None)
+        await asyncio.gather(*gathering)
+        assert [len(group) for group in store.groups] == [2, 3]
+
+    run(scenario)
+
+
 def test_call_sees_everything_before_it():
     """A read is answered after the commits submitted before it and before those after it."""
 

@@ -95,3 +95,22 @@ def test_tasks_are_told_although_everybody_who_watches_everything_was_told_alrea
             await watch.changed(LONG_S)
 
     asyncio.run(story())
+
+
+def test_who_waits_for_ends_hears_of_nothing_else():
+    """Of several changes of its task one wakes it; others are told of each."""
+
+    async def story() -> None:
+        feed = Feed()
+        with feed.watch(["a"], only_ends=True) as end, feed.watch(["a"]) as watch:
+            feed.tell(["a", "b"], ended=["b"])
+            await watch.changed(LONG_S)
+            assert not end.is_told
+            feed.tell(["a"], ended=["a"])
+            await watch.changed(LONG_S)
+            assert end.is_told
+        assert not feed._watches
+        assert not feed._watches_of_ends
+        feed.tell(unread_ids(), ended=unread_ids())
+
+    asyncio.run(story())
