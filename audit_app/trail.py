@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from json import JSONEncoder
 from typing import Any, Final
 
+import msgspec
 from django.db import connection, transaction
 
 from audit_app import keys
@@ -19,24 +19,24 @@ from audit_app.chain import COLUMNS
 
 MAX_ACTOR: Final = 150
 _INSERT: Final = f"INSERT INTO audit_log ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608 - constant
-_as_json: Final = JSONEncoder(separators=(",", ":"), sort_keys=True).encode
+as_json: Final = JSONEncoder(separators=(",", ":"), sort_keys=True).encode
+"""Details as a row holds them."""
 
 
-@dataclass(frozen=True, slots=True)
-class AuditEvent:
+class AuditEvent(msgspec.Struct, frozen=True):
     """Something that happened. `actor` is a user's name, or `engine`."""
 
     event_type: str
     actor: str = ""
     worker_id: str = ""
     task_id: str = ""
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] | str = {}
+    """A text is what `as_json` gave: details that many events share are written out once."""
 
     def body(self, stored_time: str) -> tuple[str, ...]:
         """Return the columns between the id and the hashes; the time is as the table holds it."""
-        return (
-            stored_time, self.event_type, self.actor[:MAX_ACTOR], self.worker_id, self.task_id, _as_json(self.details),
-        )  # fmt: skip
+        details = self.details if isinstance(self.details, str) else as_json(self.details)
+        return (stored_time, self.event_type, self.actor[:MAX_ACTOR], self.worker_id, self.task_id, details)
 
 
 def record(*events: AuditEvent, at: datetime | None = None) -> None:

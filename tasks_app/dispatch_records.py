@@ -7,16 +7,17 @@ more than the statement. So the marks for values are SQLite's; the statements th
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
+from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
 from django.db import connection
 
-from audit_app.trail import AuditEvent
+from audit_app.trail import AuditEvent, as_json
 from dispatcher.ports import (
     AttemptKey,
     Blobs,
@@ -27,7 +28,7 @@ from dispatcher.ports import (
     RecordSuperseded,
 )
 from octaskly_wire.messages import CapturedOutput, OutcomeReport
-from octaskly_wire.vocabulary import FailureReason
+from octaskly_wire.vocabulary import Enforcement, FailureReason
 from tasks_app import worker_records
 from tasks_app.measured import Measuring
 from tasks_app.output_records import KeptStream, kept_stream, write_outputs
@@ -70,6 +71,13 @@ _END_TASK: Final = (
 _END_LIVE_TASK: Final = _END_TASK + " RETURNING status"
 _END_UNSTARTED_TASK: Final = _END_TASK + " AND status = 'queued' RETURNING status, available_at"
 
+_MAX_KNOWN_LIMITS: Final = 16
+_NOTHING: Final = CapturedOutput()
+"""What most commands write."""
+_NOTHING_TOLD: Final = CapturedOutput(data=None)
+_DIGEST_OF_NOTHING: Final = sha256(b"").digest()
+_encoded: Final = msgspec.msgpack.Encoder().encode
+
 
 class RecordGroup:
     """One transaction's worth of records being written. Make it within the transaction."""
@@ -91,12 +99,12 @@ class RecordGroup:
 
     def _write(self, item: Any, start: RecordStarted | None) -> None:
         match item:
+            case RecordOutcome():
+                self._outcome(item, start)
             case ClaimTask():
                 self._claim(item)
             case RecordStarted():
                 self._started(item)
-            case RecordOutcome():
-                self._outcome(item, start)
             case RecordGivenUp():
                 self._given_up(item)
             case RecordSuperseded():
@@ -145,14 +153,14 @@ class RecordGroup:
             return
         self.measuring.outcome(outcome, report)
         write_outputs(key, report, self.now)
-        details = {"attempt": key.number, "outcome": outcome, "exit_code": report.exit_code}
-        if report.failure_reason is not None:
-            details["failure_reason"] = report.failure_reason.value
+        reason = report.failure_reason.value if report.failure_reason else None
         if ended.retry_delay_s is not None:
+            details = _outcome_details(key.number, outcome, report.exit_code, reason)
             self._requeue(key, ended.worker_id, ended.retry_delay_s, details, failures=1)
             return
         self._end_task(ended, outcome, stdout, stderr, is_start=start is not None)
-        self.audit.append(AuditEvent("task_finished", "engine", ended.worker_id, key.task_id, details))
+        finished = _finished_details(key.number, outcome, report.exit_code, reason)
+        self.audit.append(AuditEvent("task_finished", "engine", ended.worker_id, key.task_id, finished))
 
     def _end_task(
         self, ended: RecordOutcome, outcome: str, stdout: KeptStream, stderr: KeptStream, *, is_start: bool
@@ -276,35 +284,60 @@ class RecordGroup:
             self.now_text, self.now_text, report.exit_code, report.signal,
             report.duration_ms, report.cpu_seconds, report.max_rss_bytes, report.spawn_seconds,
             report.sandbox.value, report.backend,
-            json.dumps(report.limits), report.stdout.total_bytes, report.stderr.total_bytes,
+            _limits_text(report.limits), report.stdout.total_bytes, report.stderr.total_bytes,
             int(report.stdout.is_truncated), int(report.stderr.is_truncated),
             stdout, stderr, outcome_digest(report, ended.stdout, ended.stderr), ended.key.attempt_id,
         )  # fmt: skip
 
     def _tell_start(self, started: RecordStarted) -> None:
         key = started.key
-        self.audit.append(AuditEvent("task_started", "engine", started.worker_id, key.task_id, {"attempt": key.number}))
+        details = _started_details(key.number)
+        self.audit.append(AuditEvent("task_started", "engine", started.worker_id, key.task_id, details))
 
 
-def _with_starts(records: Sequence[Any]) -> Iterator[tuple[RecordStarted | None, Any]]:
-    """Yield the records in order, but a start together with the outcome of its attempt, if nothing of it is between.
+def _with_starts(records: Sequence[Any]) -> list[tuple[RecordStarted | None, Any]]:
+    """Return the records in order, but a start together with the outcome of its attempt, if nothing of it is between.
 
     Records of different attempts change different rows: only those of one attempt must keep their order.
     """
+    paired: list[tuple[RecordStarted | None, Any] | None] = []
     starts: dict[AttemptKey, int] = {}
-    start_of: dict[int, RecordStarted] = {}
-    moved: set[int] = set()
     for index, item in enumerate(records):
+        start = None
         if isinstance(item, RecordStarted):
             starts[item.key] = index
         elif starts and (key := getattr(item, "key", None)) in starts:
-            start = starts.pop(key)
+            place = starts.pop(key)
             if isinstance(item, RecordOutcome) and item.retry_delay_s is None:
-                start_of[index] = records[start]
-                moved.add(start)
-    for index, item in enumerate(records):
-        if index not in moved:
-            yield start_of.get(index), item
+                start, paired[place] = records[place], None
+        paired.append((start, item))
+    return [pair for pair in paired if pair is not None]
+
+
+# What most tasks have alike is written out once.
+def _limits_text(limits: Mapping[str, Enforcement]) -> str:
+    # What nobody would make up but to fill this memory is not kept.
+    return _known_limits_text(tuple(limits.items())) if len(limits) <= _MAX_KNOWN_LIMITS else json.dumps(limits)
+
+
+@lru_cache(64)
+def _known_limits_text(limits: tuple[tuple[str, Enforcement], ...]) -> str:
+    return json.dumps(dict(limits))
+
+
+@lru_cache(64)
+def _started_details(attempt: int) -> str:
+    return as_json({"attempt": attempt})
+
+
+@lru_cache(512)
+def _finished_details(attempt: int, outcome: str, exit_code: int | None, reason: str | None) -> str:
+    return as_json(_outcome_details(attempt, outcome, exit_code, reason))
+
+
+def _outcome_details(attempt: int, outcome: str, exit_code: int | None, reason: str | None) -> dict[str, Any]:
+    details: dict[str, Any] = {"attempt": attempt, "outcome": outcome, "exit_code": exit_code}
+    return details if reason is None else {**details, "failure_reason": reason}
 
 
 def _outcome_word(report: OutcomeReport) -> str:
@@ -319,13 +352,13 @@ def outcome_digest(report: OutcomeReport, stdout: bytes, stderr: bytes) -> str:
     Whether the output came inside the report or in chunks is a matter of its size and makes no difference.
     """
     facts = msgspec.structs.replace(report, stdout=_without_data(report.stdout), stderr=_without_data(report.stderr))
-    digest = hashlib.sha256(msgspec.msgpack.encode(facts))
-    for output in (stdout, stderr):
-        digest.update(hashlib.sha256(output).digest())
-    return digest.hexdigest()
+    digests = [sha256(output).digest() if output else _DIGEST_OF_NOTHING for output in (stdout, stderr)]
+    return sha256(b"".join([_encoded(facts), *digests])).hexdigest()
 
 
 def _without_data(output: CapturedOutput) -> CapturedOutput:
+    if output == _NOTHING:
+        return _NOTHING_TOLD
     return output if output.data is None else msgspec.structs.replace(output, data=None)
 
 

@@ -1,7 +1,7 @@
 """The engine's store on Django's database: reads the queue, commits what the engine decided.
 
-The rest of the project uses the ORM; here and in dispatch_records.py plain SQL saves most of the time. The SQL
-is portable to PostgreSQL.
+The rest of the project mostly uses the ORM; here and in dispatch_records.py plain SQL saves most of the time. The SQL
+is portable to PostgreSQL, all but its marks for values, which are SQLite's.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 from django.db import DatabaseError, OperationalError, connection, transaction
 
+from accounts_app.plain_sql import read
 from audit_app import checkpoints
 from audit_app.signed import Checkpoint
 from audit_app.trail import record
@@ -26,6 +27,8 @@ from dispatcher.ports import (
     Ceiling,
     EnrolmentAnswer,
     ReadyTask,
+    RecordGivenUp,
+    RecordOutcome,
     RecoveredAttempt,
     RenewalAnswer,
     StoreUnavailable,
@@ -40,7 +43,6 @@ from tasks_app import signals, worker_records
 from tasks_app.dispatch_records import RecordGroup, db_time
 from tasks_app.feed import feed
 from tasks_app.measured import Measured
-from tasks_app.models import Task
 from tasks_app.pauses import end_pauses
 from tasks_app.staged_inputs import fail_expired, read_inputs
 from tasks_app.whitelist import Whitelist
@@ -58,14 +60,16 @@ READY_COLUMNS: Final = (
 _READY: Final = (
     f"SELECT {READY_COLUMNS} FROM tasks"  # noqa: S608 - constant
     " WHERE status = 'queued' AND assigned_at IS NULL AND cancel_requested_at IS NULL AND NOT is_paused"
-    " AND sandbox = %s AND network = %s AND (available_at <= %s OR available_at > %s OR attempt = 0)"
+    " AND sandbox = ? AND network = ? AND (available_at <= ? OR available_at > ? OR attempt = 0)"
 )
-_IN_ORDER: Final = " ORDER BY priority DESC, id LIMIT %s"
+_IN_ORDER: Final = " ORDER BY priority DESC, id LIMIT ?"
 READY_QUERY: Final = _READY + _IN_ORDER
 
+_TO_CANCEL: Final = "SELECT id FROM tasks WHERE assigned_at IS NOT NULL AND cancel_requested_at IS NOT NULL"
+
 LIMIT_NAMES: Final = Limits.__struct_fields__
-_FITS: Final = "".join(f" AND (asked_{name} IS NULL OR asked_{name} <= %s)" for name in LIMIT_NAMES)
-FITTING_QUERY: Final = f"{_READY}{_FITS} AND timeout_s <= %s{_IN_ORDER}"
+_FITS: Final = "".join(f" AND (asked_{name} IS NULL OR asked_{name} <= ?)" for name in LIMIT_NAMES)
+FITTING_QUERY: Final = f"{_READY}{_FITS} AND timeout_s <= ?{_IN_ORDER}"
 UNBOUNDED: Final = (1 << 63) - 1
 """No task asks for more."""
 NO_FILES: Final = "[]"
@@ -95,7 +99,10 @@ class DispatchStore:
     def commit(self, records: Sequence[Any]) -> frozenset[AttemptKey]:
         """Write all records in one transaction and return the attempts whose record was refused."""
         refused, measured = _retryable(lambda: self._commit(records))
-        feed.tell(item.key.task_id for item in records if hasattr(item, "key"))
+        feed.tell(
+            (item.key.task_id for item in records if hasattr(item, "key")),
+            ended=(item.key.task_id for item in records if isinstance(item, RecordOutcome | RecordGivenUp)),
+        )
         # Robust: the records are on disk, whatever becomes of measuring.
         signals.records_committed.send_robust(DispatchStore, measured=measured)
         return frozenset(refused)
@@ -196,9 +203,8 @@ class DispatchStore:
         ]
 
     def _wishes(self) -> Wishes:
-        cancelled = Task.objects.filter(assigned_at__isnull=False, cancel_requested_at__isnull=False)
         return Wishes(
-            cancelled_task_ids=list(cancelled.values_list("id", flat=True)),
+            cancelled_task_ids=[task_id for (task_id,) in read(_TO_CANCEL)],
             ca_certificates=services.trusted_certificates(),
             whitelist=self._whitelist.changed(),  # Told once: after this nothing may fail.
         )
@@ -206,10 +212,8 @@ class DispatchStore:
     def _has_news(self) -> bool:
         if connection.vendor != "sqlite":
             return True
-        with connection.cursor() as cursor:
-            cursor.execute("PRAGMA data_version")
-            # Counted by each connection for itself: what another one says cannot be compared.
-            version = (id(connection.connection), *cursor.fetchone())
+        # Counted by each connection for itself: what another one says cannot be compared.
+        version = (*read("PRAGMA data_version")[0], id(connection.connection))
         is_new, self._seen_version = version != self._seen_version, version
         return is_new
 
@@ -230,9 +234,7 @@ def _fetch(query: str, task_class: TaskClass, parameters: Sequence[int]) -> list
     # The wall clock may be set back: no task waits longer for that than for its pause, a new one not at all.
     beyond_any_pause = now + timedelta(seconds=MAX_RETRY_DELAY_S)
     while True:
-        with connection.cursor() as cursor:
-            cursor.execute(query, [sandbox.value, network, db_time(now), db_time(beyond_any_pause), *parameters])
-            rows = cursor.fetchall()
+        rows = read(query, [sandbox.value, network, db_time(now), db_time(beyond_any_pause), *parameters])
         inputs, expired = read_inputs([row[0] for row in rows if row[12] != NO_FILES])
         if not expired:
             return [_ready_task(row, inputs) for row in rows]

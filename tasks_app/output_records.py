@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from dispatcher.ports import AttemptKey, Blobs
 from octaskly_wire.messages import CapturedOutput, OutcomeReport
@@ -26,8 +26,13 @@ class KeptStream(NamedTuple):
     """Whether the text is not all that the command wrote."""
 
 
+_NOTHING: Final = KeptStream(b"", "", is_cut=False)
+
+
 def kept_stream(blobs: Blobs, captured: CapturedOutput, data: bytes) -> KeptStream:
     """Return what the rows show of a stream that came with its outcome, or was stored ahead of it."""
+    if not (data or captured.sha256 or captured.is_truncated):
+        return _NOTHING
     if captured.data is not None or captured.sha256 is None:
         return KeptStream(data, *shown_text(data, is_truncated=captured.is_truncated))
     try:
@@ -49,9 +54,9 @@ def kept_stream(blobs: Blobs, captured: CapturedOutput, data: bytes) -> KeptStre
 
 def write_outputs(key: AttemptKey, report: OutcomeReport, now: datetime) -> None:
     """Write a row for each file and each stored stream. One whose content is not here has a row all the same."""
-    stored = list(_stored(report))
-    if not stored:
+    if not (report.outputs or report.stdout.sha256 or report.stderr.sha256):
         return
+    stored = list(_stored(report))
     sizes = dict(Blob.objects.filter(sha256__in={row.sha256 for row in stored}).values_list("sha256", "size_bytes"))
     for row in stored:
         row.result_id, row.created_at = key.attempt_id, now

@@ -38,11 +38,13 @@ def fill_worker(state: DispatcherState, config: EngineConfig, worker: WorkerStat
     """Give this worker what fits into its free slots, and ask for more where the head ran dry."""
     effects: list[Effect] = []
     if not state.is_draining:
-        while worker.is_taking_work and (task := _take_task_for(state, worker)):
+        while worker.is_taking_work:
+            task = _take_task_for(state, worker)
+            if task is None:
+                state.free.offer(worker)
+                state.free.compact(worker.capability, len(state.workers))
+                break
             effects += _assign(state, task, worker)
-        if worker.is_taking_work:
-            state.free.offer(worker)
-            state.free.compact(worker.capability, len(state.workers))
     return effects + fetch_head(state, config)
 
 
@@ -76,7 +78,6 @@ def _first_servable_class(state: DispatcherState) -> TaskClass | None:
 
 
 def _take_task_for(state: DispatcherState, worker: WorkerState) -> ReadyTask | None:
-    view = worker.view()
     best: Entry | None = None
     for task_class in worker.classes:
         queue = state.queues.get(task_class)
@@ -85,7 +86,7 @@ def _take_task_for(state: DispatcherState, worker: WorkerState) -> ReadyTask | N
             continue
         if queue.is_over():
             continue
-        entry = queue.best_for(view, worker.ceiling)
+        entry = queue.best_under(worker.ceiling)
         if entry is None:
             _look_further(state, task_class, queue, worker)
         elif best is None or entry[0] < best[0]:

@@ -16,7 +16,6 @@ class WorkerJoined:
     worker_id: str
     link_id: int
     boot_id: str
-    name: str
     slots: int
     levels: frozenset[SandboxLevel]
     allows_network: bool

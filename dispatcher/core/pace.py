@@ -24,18 +24,18 @@ class Pace:
     """One worker's; begins anew with each link."""
 
     mean_s: float = SLOW_S
+    _ahead_a_slot: int = 0
 
     def ahead(self, slots: int) -> int:
         """Return how many attempts may wait at a worker with so many slots: none unless they begin within a moment."""
-        if self.mean_s >= QUICK_S:
-            return 0
-        a_slot = int(min(AHEAD_S / max(self.mean_s, 0.001), MAX_AHEAD_A_SLOT))
-        return min(a_slot * slots, MAX_AHEAD)
+        return min(self._ahead_a_slot * slots, MAX_AHEAD) if self._ahead_a_slot else 0
 
     def note(self, duration_s: float) -> None:
         """Count an attempt that ran for so long."""
         self.mean_s += (min(duration_s, SLOW_S) - self.mean_s) * WEIGHT
+        is_quick = self.mean_s < QUICK_S
+        self._ahead_a_slot = int(min(AHEAD_S / max(self.mean_s, 0.001), MAX_AHEAD_A_SLOT)) if is_quick else 0
 
     def begin_anew(self) -> None:
         """Take the worker for slow: it has handed back what waited for a slot."""
-        self.mean_s = SLOW_S
+        self.mean_s, self._ahead_a_slot = SLOW_S, 0

@@ -35,6 +35,15 @@ class Ceiling:
         pairs += zip(msgspec.structs.astuple(self.limits), msgspec.structs.astuple(other.limits), strict=True)
         return all(mine is None or (its is not None and its <= mine) for mine, its in pairs)
 
+    def admits(self, limits: Limits, timeout_s: int) -> bool:
+        """Return whether a task with these limits and this time-out fits under it."""
+        if self.timeout_s is not None and timeout_s > self.timeout_s:
+            return False
+        if limits == NO_LIMITS:
+            return True
+        pairs = zip(msgspec.structs.astuple(limits), msgspec.structs.astuple(self.limits), strict=True)
+        return all(asked is None or most is None or asked <= most for asked, most in pairs)
+
 
 def ceiling_of(memory_mb: int, max_limits: Limits, max_timeout_s: int | None) -> Ceiling:
     """Return the ceiling of a worker with so much memory and these caps."""

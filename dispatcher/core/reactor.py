@@ -95,7 +95,6 @@ class Reactor:
             before.link_id = None  # Its entry among the free workers is void.
         worker = WorkerState(
             worker_id=joined.worker_id,
-            name=joined.name,
             boot_id=joined.boot_id,
             link_id=joined.link_id,
             slots=joined.slots,
@@ -378,7 +377,6 @@ def _absent_worker(recovered: RecoveredAttempt, now: float) -> WorkerState:
     """Return the stand-in for a worker that owns recovered attempts and has not come back yet."""
     return WorkerState(
         worker_id=recovered.worker_id,
-        name=recovered.worker_id,
         boot_id=recovered.worker_boot_id,
         link_id=None,
         slots=1,

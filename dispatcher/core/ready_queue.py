@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from dispatcher.core.effects import ReadyTask
-from dispatcher.core.placement import Ceiling, WorkerView, lasting_obstacle
+from dispatcher.core.placement import Ceiling
 from octaskly_wire.messages import Limits
 
 Order = tuple[float, str]
@@ -96,21 +96,20 @@ class ReadyQueue:
         wider = (place for searched, place in self._searched.items() if searched.covers(ceiling))
         return max(self._known_until, max(wider, default=BEFORE_ALL))
 
-    def best_for(self, worker: WorkerView, ceiling: Ceiling) -> Entry | None:
-        """Return the first task that this worker, whose ceiling this is, can run."""
+    def best_under(self, ceiling: Ceiling) -> Entry | None:
+        """Return the first task that a worker with this ceiling can run, if it can run tasks of this class."""
         best = self.first()
         if best is None:
             return None
-        if lasting_obstacle(best[1].needs, worker) is not None:
+        if not ceiling.admits(best[1].limits, best[1].timeout_s):
             best = None
-            for heap in self._heaps.values():
-                order, task = heap[0]
-                if (best is None or order < best[0]) and lasting_obstacle(task.needs, worker) is None:
+            for demand, heap in self._heaps.items():
+                if (best is None or heap[0][0] < best[0]) and ceiling.admits(*demand):
                     best = heap[0]
         return best if best is not None and best[0] <= self.known_until(ceiling) else None
 
     def remove(self, entry: Entry) -> None:
-        """Take out an entry that `first` or `best_for` gave."""
+        """Take out an entry that `first` or `best_under` gave."""
         demand = (entry[1].limits, entry[1].timeout_s)
         heap = self._heaps[demand]
         heapq.heappop(heap)

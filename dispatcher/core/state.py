@@ -10,7 +10,7 @@ from dispatcher.core.effects import AttemptKey, Effect, ReadyTask, Send, TaskCla
 from dispatcher.core.flapping import FailureLog
 from dispatcher.core.free_workers import Capability, FreeWorkers, classes_of
 from dispatcher.core.pace import Pace
-from dispatcher.core.placement import Ceiling, WorkerView, ceiling_of
+from dispatcher.core.placement import Ceiling, ceiling_of
 from dispatcher.core.ready_queue import ReadyQueue
 from octaskly_wire.messages import NO_LIMITS, Limits, ToWorker
 from octaskly_wire.vocabulary import Admission, SandboxLevel
@@ -21,7 +21,6 @@ class WorkerState:
     """A worker that is linked, or that still owns live attempts."""
 
     worker_id: str
-    name: str
     boot_id: str
     link_id: int | None
     slots: int
@@ -83,24 +82,6 @@ class WorkerState:
     def tell(self, message: ToWorker, unless_refused: AttemptKey | None = None) -> list[Effect]:
         """Return the effect that sends it a message, or nothing when it has no link."""
         return [] if self.link_id is None else [Send(self.worker_id, self.link_id, message, unless_refused)]
-
-    def view(self) -> WorkerView:
-        """Return what placement looks at."""
-        return WorkerView(
-            worker_id=self.worker_id,
-            name=self.name,
-            admission=self.admission,
-            is_connected=self.link_id is not None,
-            is_draining=self.is_draining or self.has_begun_drain,
-            levels=self.levels,
-            allows_network=self.allows_network,
-            memory_mb=self.memory_mb,
-            slots=self.slots,
-            live_attempts=len(self.task_ids),
-            pause_reason=self.pause_reason,
-            max_limits=self.max_limits,
-            max_timeout_s=self.max_timeout_s,
-        )
 
 
 @dataclass(slots=True)
@@ -214,5 +195,5 @@ class DispatcherState:
         for worker in self.workers.values():
             for task_class in worker.classes if worker.is_taking_work else ():
                 queue = self.queues.get(task_class)
-                waiting = queue.best_for(worker.view(), worker.ceiling) if queue else None
+                waiting = queue.best_under(worker.ceiling) if queue else None
                 assert not waiting, f"{worker.worker_id} idles while {waiting} waits"  # noqa: S101

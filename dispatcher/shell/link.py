@@ -87,7 +87,8 @@ class WorkerLink:
     async def messages(self) -> AsyncIterator[FromWorker]:
         """Yield messages; chunks of output are kept aside until their AttemptFinished takes them."""
         while True:
-            message = await self.receive()
+            # What is here already is taken without a step around the loop's machinery.
+            message = self._incoming.popleft() if self._incoming else await self.receive()
             if isinstance(message, OutputChunk):
                 self._keep(message)
             else:

@@ -197,7 +197,6 @@ class DispatcherService:
             worker_id=worker_id,
             link_id=link.link_id,
             boot_id=admitted.hello.boot_id,
-            name=registration.name,
             slots=registration.slots,
             levels=frozenset(proof.level for proof in registration.levels),
             allows_network=registration.allows_network,
@@ -224,7 +223,8 @@ class DispatcherService:
         detail = "the link ended"
         try:
             async for message in link.messages():
-                await self._has_room.wait()
+                if not self._has_room.is_set():
+                    await self._has_room.wait()
                 if self._links.get(worker_id) is not link:
                     return  # A newer link took over; what is still unread here comes again there.
                 self._on_message(link, message)

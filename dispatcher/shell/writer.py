@@ -28,7 +28,13 @@ MAX_GROUP_RECORDS: Final = 2000
 """Records in one transaction; more only makes it longer, not faster."""
 
 SPACING_S: Final = 0.008
-"""From the beginning of one commit to that of the next, while they follow each other."""
+"""From the beginning of one commit to that of the next, while they follow each other, at least."""
+
+SPACING_A_RECORD_S: Final = 0.0007
+"""Of a commit with many records, the next keeps a distance of so much for each: above 500 tasks a second groups grow."""
+
+MAX_SPACING_S: Final = 0.024
+"""However many they are. Workers have more in hand than they do meanwhile."""
 
 BURST: Final = 4
 """After a rest so many commits may follow each other at once: what few tasks need never waits."""
@@ -134,10 +140,13 @@ class StoreWriter:
     def _hand_over(self) -> None:
         self._timer = None
         self._is_busy = True
-        if isinstance(self._waiting[0], _Commit):
+        taken = self._take_next()
+        if not isinstance(taken, _Call):
+            records = sum(len(commit.records) for commit in taken)
             earliest = self._loop.time() - (BURST - 1) * SPACING_S
-            self._next_commit_at = max(self._next_commit_at, earliest) + SPACING_S
-        self._inbox.put(self._take_next())
+            spacing_s = max(SPACING_S, min(records * SPACING_A_RECORD_S, MAX_SPACING_S))
+            self._next_commit_at = max(self._next_commit_at, earliest) + spacing_s
+        self._inbox.put(taken)
 
     def _take_next(self) -> list[_Commit] | _Call:
         """Take out a call, or all commits that stand before one."""

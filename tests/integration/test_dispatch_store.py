@@ -381,7 +381,7 @@ def test_small_tasks_behind_a_thousand_large_ones_are_given_out(store, add_task)
     small = [add_task().id for _ in range(5)]
     reactor = Reactor(EngineConfig())
     everything = {
-        "boot_id": "b", "name": "w1", "slots": 5, "levels": frozenset(SandboxLevel), "allows_network": True,
+        "boot_id": "b", "slots": 5, "levels": frozenset(SandboxLevel), "allows_network": True,
         "memory_mb": 8192, "admission": Admission.APPROVED, "is_draining": False,
     }  # fmt: skip
     effects = reactor.on_worker_joined(WorkerJoined("w1", 1, **everything), 0.0)

@@ -124,7 +124,7 @@ class SimDispatcher(Process):
         connection.on_dispatcher_message = lambda message: self._on_message(connection, message)
         connection.on_dispatcher_end = lambda reason: self._on_end(connection, reason)
         joined = WorkerJoined(
-            worker_id=worker_id, link_id=connection.link_id, boot_id=boot_id, name=register.name,
+            worker_id=worker_id, link_id=connection.link_id, boot_id=boot_id,
             slots=register.slots, levels=frozenset(proof.level for proof in register.levels),
             allows_network=register.allows_network, memory_mb=register.memory_total_bytes >> 20,
             admission=row.admission, is_draining=row.is_draining, has_begun_drain=register.is_draining,

@@ -74,7 +74,7 @@ class Engine:
             HeldAttempt(attempt_id=attempt_id, phase=phase) for attempt_id, phase in changes.pop("held", {}).items()
         )
         fields: dict[str, Any] = {
-            "name": worker_id, "slots": 1, "levels": frozenset({SandboxLevel.NONE, SandboxLevel.BASIC}),
+            "slots": 1, "levels": frozenset({SandboxLevel.NONE, SandboxLevel.BASIC}),
             "allows_network": True, "memory_mb": 1000, "admission": Admission.APPROVED, "is_draining": False,
         }  # fmt: skip
         joined = WorkerJoined(

@@ -132,6 +132,24 @@ def test_what_is_foreseen_is_what_a_look_at_every_worker_finds():
     assert len(outcomes) == 3
 
 
+def test_a_ceiling_admits_what_its_worker_has_nothing_against():
+    """The queue asks the ceiling, people are told what the worker lacks: both mean the same."""
+    dice = random.Random(8)
+    seen = set()
+    for _ in range(500):
+        caps = Limits(memory_mb=dice.choice([None, 1, 3]), processes=dice.choice([None, 2]))
+        worker = replace(
+            FREE, memory_mb=dice.choice([1, 2, 4]), max_limits=caps, max_timeout_s=dice.choice([None, 1, 2])
+        )
+        asked = {name: dice.choice([None, 1, 2, 3]) for name in ("memory_mb", "processes", "open_files")}
+        needs = asking(dice.choice([1, 2, 3]), **asked)
+        ceiling = ceiling_of(worker.memory_mb, worker.max_limits, worker.max_timeout_s)
+        admits = ceiling.admits(needs.limits, needs.timeout_s)
+        assert admits is (lasting_obstacle(needs, worker) is None)
+        seen.add(admits)
+    assert seen == {True, False}
+
+
 CAPS = Limits(memory_mb=4096, cpu_seconds=60, processes=64, open_files=1024, disk_mb=512)
 
 

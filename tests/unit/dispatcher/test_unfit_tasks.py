@@ -6,9 +6,8 @@ import random
 
 import pytest
 
-from dispatcher.core import ready_queue
 from dispatcher.core.effects import AttemptKey, FetchFitting, FetchReady, RecordGivenUp, SuspendWorker
-from dispatcher.core.placement import lasting_obstacle
+from dispatcher.core.placement import Ceiling
 from octaskly_wire.messages import Limits
 from octaskly_wire.vocabulary import RejectionReason, SandboxLevel
 from tests.unit.dispatcher.engine import BASIC, Engine, make_task
@@ -222,16 +221,17 @@ def test_a_refused_limit_charges_nobody():
 def test_small_tasks_behind_many_unfit_ones_cost_no_walk_over_them(monkeypatch):
     """Tasks that ask for the same are weighed once, however many stand in the head."""
     weighed = []
+    admits = Ceiling.admits
 
-    def weigh(needs, worker):
-        weighed.append(needs)
-        return lasting_obstacle(needs, worker)
+    def weigh(ceiling, limits, timeout_s):
+        weighed.append(limits)
+        return admits(ceiling, limits, timeout_s)
 
     engine = Engine(window_tasks=20_000)
     engine.join(slots=1)
     head = [*tasks("a", 10_000, limits=HUGE), *tasks("b", 100)]
     engine.do(engine.reactor.on_ready_fetched([BASIC], head, 20_000))
-    monkeypatch.setattr(ready_queue, "lasting_obstacle", weigh)
+    monkeypatch.setattr(Ceiling, "admits", weigh)
     for _ in range(99):
         engine.finish(next(iter(engine.reactor.state.attempts.values())).key)
     assert len(engine.reactor.state.attempts) == 1
