@@ -9,7 +9,7 @@ QUICK_S: Final = 0.125
 """A worker whose attempts take less on average is given some ahead."""
 AHEAD_S: Final = 0.25
 """The work that may wait at a slot: half of what its worker has patience for."""
-MAX_AHEAD_A_SLOT: Final = 8
+MAX_AHEAD_A_SLOT: Final = 16
 """More gains nothing: commits and messages then carry all that they can."""
 MAX_AHEAD: Final = 256
 """For one worker, however many slots it has: enough for a fifth of a second's way round to it at a thousand tasks a second."""

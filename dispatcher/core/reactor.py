@@ -255,6 +255,11 @@ class Reactor:
                 worker.pace.note(report.duration_ms / 1000)
         return [*ending, *worker.tell(acknowledgement), *fill_worker(self.state, self.config, worker)]
 
+    def has_stock(self, worker_id: str) -> bool:
+        """Return whether a worker has so much in hand that it does not wait for the next order."""
+        worker = self.state.workers.get(worker_id)
+        return worker is not None and worker.has_stock
+
     def on_outcome_refused(self, worker_id: str, key: AttemptKey) -> list[Effect]:
         """Tell a worker that the store would not take its late outcome."""
         worker = self.state.workers.get(worker_id)

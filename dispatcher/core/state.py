@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import Final
 
 from dispatcher.core.effects import AttemptKey, Effect, ReadyTask, Send, TaskClass
 from dispatcher.core.flapping import FailureLog
@@ -14,6 +15,9 @@ from dispatcher.core.placement import Ceiling, ceiling_of
 from dispatcher.core.ready_queue import ReadyQueue
 from octaskly_wire.messages import NO_LIMITS, Limits, ToWorker
 from octaskly_wire.vocabulary import Admission, SandboxLevel
+
+ENOUGH_A_SLOT: Final = 10
+"""One that runs and nine that wait: of the shortest commands as many as a slot takes in twice the time of a commit."""
 
 
 @dataclass(slots=True)
@@ -78,6 +82,11 @@ class WorkerState:
     def load(self) -> float:
         """Return the taken part of its slots; from 1 on what it is given waits there, so that a free slot goes first."""
         return len(self.task_ids) / self.slots
+
+    @property
+    def has_stock(self) -> bool:
+        """Return whether it has work for more than a moment, so that it does not wait for the next order."""
+        return len(self.task_ids) >= ENOUGH_A_SLOT * self.slots
 
     def tell(self, message: ToWorker, unless_refused: AttemptKey | None = None) -> list[Effect]:
         """Return the effect that sends it a message, or nothing when it has no link."""

@@ -257,11 +257,10 @@ class DispatcherService:
                 self._output_reader.on_piece(link.link_id, message)
             case AttemptFinished():
                 stdout, stderr = link.take_outputs(message)
-                self._perform(
-                    self._reactor.on_attempt_finished(
-                        worker_id, message.attempt_id, message.report, stdout, stderr, now
-                    )
+                effects = self._reactor.on_attempt_finished(
+                    worker_id, message.attempt_id, message.report, stdout, stderr, now
                 )
+                self._perform(effects, is_urgent=not self._reactor.has_stock(worker_id))
             case AttemptRejected():
                 self._perform(
                     self._reactor.on_attempt_rejected(
@@ -299,12 +298,13 @@ class DispatcherService:
     def _submit(self, records: Sequence[StoreRecord]) -> None:
         self._enter_step(self._writer.submit(records), ())
 
-    def _perform(self, effects: Sequence[Effect]) -> None:
+    def _perform(self, effects: Sequence[Effect], *, is_urgent: bool = True) -> None:
         if not effects:
             return
         records = [effect for effect in effects if isinstance(effect, RECORDS)]
         # Nobody waits for a start to be on disk, and the end of a short command is committed with it.
-        is_urgent = len(records) != 1 or not isinstance(records[0], RecordStarted)
+        if len(records) == 1 and isinstance(records[0], RecordStarted):
+            is_urgent = False
         commit = self._writer.submit(records, is_urgent=is_urgent) if records else None
         self._enter_step(commit, effects, output_bytes(records))
         for effect in effects:

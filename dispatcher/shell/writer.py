@@ -39,7 +39,7 @@ MAX_SPACING_S: Final = 0.024
 BURST: Final = 4
 """After a rest so many commits may follow each other at once: what few tasks need never waits."""
 
-PATIENCE_S: Final = 0.01
+PATIENCE_S: Final = 0.02
 """How long records that nobody waits for may wait for others to be committed with."""
 
 RETRY_S: Final = 0.5

@@ -18,8 +18,12 @@ from octaskly_wire.messages import (
 from octaskly_wire.vocabulary import Admission, HeldPhase, RejectionReason, SandboxLevel
 from worker_node.core.outcome import Outcome
 
-MAX_WAITING_A_SLOT: Final = 9
+MAX_WAITING_A_SLOT: Final = 17
 """What is given ahead, which is eight a slot, and what comes in the place of an attempt that is being killed for nobody."""
+GATHER_S: Final = 0.003
+MUCH_GATHER_S: Final = 0.01
+"""How long what is to be told waits for more while work waits for the slots, and while much does: each write wakes the
+dispatcher up, and what it reads at once it commits at once."""
 PATIENCE_S: Final = 0.5
 """How long an attempt waits for a slot here: another worker may have one. The dispatcher gives ahead what takes less."""
 
@@ -134,6 +138,13 @@ class WorkerState:
     def max_waiting(self) -> int:
         """Return how many assignments are taken beyond the free slots."""
         return MAX_WAITING_A_SLOT * self.offer.slots
+
+    @property
+    def leisure_s(self) -> float:
+        """Return how long words to the dispatcher may wait for others: not at all while a slot would stand idle for them."""
+        if len(self.waiting) > 2 * self.offer.slots:
+            return MUCH_GATHER_S
+        return GATHER_S if self.waiting else 0.0
 
     @property
     def patience_ends_at(self) -> float | None:

@@ -25,24 +25,19 @@ MAX_QUEUED: Final = 32_768
 """Messages not yet written. More means that the peer stopped reading: the link is given up, nothing is lost."""
 
 
-GATHER_S: Final = 0.003
-"""How long what is to be told waits for more, where nobody waits for it: each write wakes the dispatcher up, and what it
-reads at once it commits at once."""
-
-
 class Link:
     """One live connection; `run` returns when it is over."""
 
     def __init__(
-        self, connection: Connection, on_message: Callable[[ToWorker], None], has_time: Callable[[], bool]
+        self, connection: Connection, on_message: Callable[[ToWorker], None], leisure_s: Callable[[], float]
     ) -> None:
         """Take an open session; nothing is pumped before `run`.
 
-        `has_time` tells whether the next slot that becomes free has its work here already.
+        `leisure_s` tells how long what is to be sent may wait for more.
         """
         self._connection = connection
         self._on_message = on_message
-        self._has_time = has_time
+        self._leisure_s = leisure_s
         self._control: deque[FromWorker] = deque()
         self._bulk: deque[Iterator[FromWorker]] = deque()
         self._has_work = asyncio.Event()
@@ -116,8 +111,8 @@ class Link:
         writer, session = self._connection.writer, self._connection.session
         while True:
             await self._has_work.wait()
-            if self._has_time():
-                await asyncio.sleep(GATHER_S)
+            if leisure_s := self._leisure_s():
+                await asyncio.sleep(leisure_s)
             self._has_work.clear()
             while self._control or self._bulk:
                 if self._control:

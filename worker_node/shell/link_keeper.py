@@ -104,7 +104,7 @@ class LinkKeeper:
 
     async def _serve(self, connection: Connection, welcome: Welcome) -> str:
         """Work over one link; return why it ended."""
-        link = Link(connection, self._listener.on_message, lambda: bool(self._state.waiting))
+        link = Link(connection, self._listener.on_message, lambda: self._state.leisure_s)
         self.link, self._connection = link, connection
         self._live.attach(link.send_bulk)
         self._transfers.use(self._joiner.endpoint(connection))
