@@ -16,7 +16,6 @@ from dispatcher.core.effects import (
     Effect,
     FetchFitting,
     FetchReady,
-    RecordStarted,
     RecordSuperseded,
     Send,
     SuspendWorker,
@@ -252,7 +251,8 @@ class DispatcherService:
                 link.send(HeartbeatAck(sequence=message.sequence))
                 self._perform(self._reactor.on_heartbeat(worker_id, now))
             case AttemptStarted():
-                self._perform(self._reactor.on_attempt_started(worker_id, message.attempt_id))
+                effects = self._reactor.on_attempt_started(worker_id, message.attempt_id)
+                self._perform(effects, is_urgent=not self._reactor.has_stock(worker_id))
             case OutputPiece():
                 self._output_reader.on_piece(link.link_id, message)
             case AttemptFinished():
@@ -302,9 +302,6 @@ class DispatcherService:
         if not effects:
             return
         records = [effect for effect in effects if isinstance(effect, RECORDS)]
-        # Nobody waits for a start to be on disk, and the end of a short command is committed with it.
-        if len(records) == 1 and isinstance(records[0], RecordStarted):
-            is_urgent = False
         commit = self._writer.submit(records, is_urgent=is_urgent) if records else None
         self._enter_step(commit, effects, output_bytes(records))
         for effect in effects:

@@ -14,8 +14,8 @@ from metrics_app.instruments import REGISTRY
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/metrics.md").read_text()
 NAME = re.compile(r"\boctaskly_[a-z0-9_]+\b")
-SUPERVISORS_WORDS = {"started", "refused", "ended", "gone"}
-"""What a supervisor and its worker tell each other: no log."""
+SUPERVISORS_WORDS = {"started", "refused", "ended", "gone", "main"}
+"""What a sandbox, its supervisor and the worker tell each other: no log."""
 PROGRAMS = ("audit_app", "dispatcher", "metrics_app", "octaskly_site", "tasks_app", "worker_node")
 
 
