@@ -1,4 +1,4 @@
-"""Reads with a cursor of the driver: what Django puts around each statement costs more than a short one takes.
+"""Statements on the driver: what Django puts around each one costs more than a short one takes.
 
 For what each request, each look at the queue and each change of a followed task asks. The marks for values are SQLite's.
 """
@@ -6,6 +6,7 @@ For what each request, each look at the queue and each change of a followed task
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -18,6 +19,11 @@ def read(statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]
     with connection.wrap_database_errors:
         rows: list[tuple[Any, ...]] = connection.connection.execute(statement, parameters).fetchall()
     return rows
+
+
+def db_time(moment: datetime) -> Any:
+    """Return a moment as the database holds it."""
+    return connections[DEFAULT_DB_ALIAS].ops.adapt_datetimefield_value(moment)
 
 
 def marks(count: int) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 from django.db import connection
 
+from accounts_app.plain_sql import db_time
 from audit_app.trail import AuditEvent, as_json
 from dispatcher.ports import (
     AttemptKey,
@@ -360,8 +361,3 @@ def _without_data(output: CapturedOutput) -> CapturedOutput:
     if output == _NOTHING:
         return _NOTHING_TOLD
     return output if output.data is None else msgspec.structs.replace(output, data=None)
-
-
-def db_time(moment: datetime) -> Any:
-    """Return a moment as the database holds it."""
-    return connection.ops.adapt_datetimefield_value(moment)

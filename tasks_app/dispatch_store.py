@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from django.db import DatabaseError, OperationalError, connection, transaction
 
-from accounts_app.plain_sql import read
+from accounts_app.plain_sql import db_time, read
 from audit_app import checkpoints
 from audit_app.signed import Checkpoint
 from audit_app.trail import record
@@ -40,7 +40,7 @@ from octaskly_wire import identity
 from octaskly_wire.messages import NO_LIMITS, AuditCheckpoint, InputFile, Limits
 from octaskly_wire.vocabulary import RefusalCode, SandboxLevel
 from tasks_app import signals, worker_records
-from tasks_app.dispatch_records import RecordGroup, db_time
+from tasks_app.dispatch_records import RecordGroup
 from tasks_app.feed import feed
 from tasks_app.measured import Measured
 from tasks_app.pauses import end_pauses

@@ -131,11 +131,6 @@ class Task(models.Model):
         """Return the address of the task's page."""
         return reverse("task-page", args=[self.id])
 
-    def note_limits(self) -> None:
-        """Copy what the limits ask for to where the queue is searched; call when they are set."""
-        for name, number in self.limits.items():
-            setattr(self, f"asked_{name}", number)
-
 
 class TaskCount(models.Model):
     """How many tasks of an owner are in each status. Triggers of the database write these rows; `counts.py` reads them."""

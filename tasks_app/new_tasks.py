@@ -11,6 +11,7 @@ import msgspec
 from django.conf import settings
 from django.db import connection
 
+from accounts_app.plain_sql import db_time
 from tasks_app.ids import new_task_ids
 from tasks_app.models import TaskStatus
 from tasks_app.submission import LimitsSpec, TaskSpec
@@ -89,7 +90,7 @@ def new_tasks(owner: Any, specs: Sequence[TaskSpec], now: datetime) -> list[NewT
 
 def store(tasks: Sequence[NewTask], now: datetime) -> None:
     """Write tasks that were made now, in the caller's transaction."""
-    now_text = connection.ops.adapt_datetimefield_value(now)
+    now_text = db_time(now)
     rows = (
         (
             task.id,

@@ -11,9 +11,8 @@ from typing import Final
 
 from django.db import connection
 
-from accounts_app.plain_sql import read
+from accounts_app.plain_sql import db_time, read
 from dispatcher.ports import MAX_RETRY_DELAY_S
-from tasks_app.dispatch_records import db_time
 
 BATCH_TASKS: Final = 1000
 """In one transaction."""

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from django.db import connection
 
+from accounts_app.plain_sql import db_time
 from audit_app.trail import AuditEvent
 from dispatcher.ports import (
     MachineRefused,
@@ -62,8 +63,8 @@ def _write_connected(item: WorkerConnected, now: datetime) -> AuditEvent:
         "is_connected": True,
         "has_begun_drain": registration.is_draining,
         "pause_reason": "",
-        "connected_at": _db_time(now),
-        "last_seen_at": _db_time(now),
+        "connected_at": db_time(now),
+        "last_seen_at": db_time(now),
         "boot_id": item.boot_id,
         "address": item.address,
         "transport": item.transport,
@@ -88,14 +89,10 @@ def _write_connected(item: WorkerConnected, now: datetime) -> AuditEvent:
 
 
 def _write_seen(vitals: Mapping[str, Vitals], now: datetime) -> None:
-    at = _db_time(now)
+    at = db_time(now)
     rows = [(at, json.dumps(msgspec.to_builtins(reading)), worker_id) for worker_id, reading in vitals.items()]
     with connection.cursor() as cursor:
         cursor.executemany("UPDATE workers SET last_seen_at = %s, vitals = %s WHERE id = %s", rows)
-
-
-def _db_time(moment: datetime) -> Any:
-    return connection.ops.adapt_datetimefield_value(moment)
 
 
 def _count(item: WorkerRefused | MachineRefused) -> dict[str, Any]:

@@ -61,8 +61,9 @@ def add_task(django_user_model):
     def add(**changes):
         now = datetime.now(UTC)
         fields = {"command": "true", "sandbox": "basic", "created_at": now, "available_at": now, "owner": owner}
-        task = Task(id=new_task_ids(1)[0], **(fields | changes))
-        task.note_limits()
+        fields |= changes
+        asked = {f"asked_{name}": number for name, number in fields.get("limits", {}).items()}
+        task = Task(id=new_task_ids(1)[0], **fields, **asked)
         task.save(force_insert=True)
         return task
 

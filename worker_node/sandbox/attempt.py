@@ -90,17 +90,14 @@ class Attempt:
                 raise SandboxFailed("memory group: there is none")
             self._group.begin(self.plan["group_bytes"])
         self.sandbox = sandbox
-        if outfit is None and sandbox is None:
-            self._main_pid, failure = command.launch(self.plan, stdout, stderr, self._uid)
-            if failure:
-                raise SandboxFailed(failure)
+        if sandbox is not None:
+            sandbox.start(plan_fd, stdout, stderr)
+        elif outfit is not None:
+            self._main_pid = outfit.launch(self.plan, stdout, stderr)
         else:
-            if outfit is not None:
-                self._main_pid = outfit.launch(self.plan, stdout, stderr)
-            elif sandbox is not None:
-                sandbox.start(plan_fd, stdout, stderr)
-            for fd in (stdout, stderr):
-                os.close(fd)
+            self._main_pid = command.launch(self.plan, stdout, stderr, self._uid)
+        for fd in (stdout, stderr):
+            os.close(fd)
         self._started_at = now()
         self._started_ns = time.time_ns()
         self._poll_at = self._started_at + POLL_LIMITS_EVERY_S

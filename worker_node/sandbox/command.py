@@ -54,11 +54,22 @@ def prepare_filters() -> None:
         _filters.clear()
 
 
-def launch(plan: dict[str, Any], stdout: int, stderr: int, uid: int | None) -> tuple[int, str]:
-    """Fork the command; return its process id and why it could not take over, empty when it did.
+class CannotLaunch(Exception):
+    """A step failed; the command did not run. Says which step."""
 
-    The two descriptors are closed here. A command that could not take over is reaped.
+
+def spawn(plan: dict[str, Any], fds: tuple[int, int, int]) -> int:
+    """Start the command, restricted as this process is, in a session of its own; raise OSError or ValueError.
+
+    It has these descriptors as its first three and no other: all of ours close at exec.
     """
+    argv = plan["argv"]
+    descriptors = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(fds)]
+    return os.posix_spawn(argv[0], argv, plan["env"], file_actions=descriptors, setsid=True)
+
+
+def launch(plan: dict[str, Any], stdout: int, stderr: int, uid: int | None) -> int:
+    """Fork the command and return its process id; raise CannotLaunch, and then it is reaped."""
     status_read, status_write = os.pipe()
     parent_pid = os.getpid()
     pid = os.fork()
@@ -66,16 +77,16 @@ def launch(plan: dict[str, Any], stdout: int, stderr: int, uid: int | None) -> t
         signal.set_wakeup_fd(-1)
         kernel.show_memory()
         become(plan, stdout, stderr, status_write, parent_pid, uid)
-    for fd in (stdout, stderr, status_write):
-        os.close(fd)
+    os.close(status_write)
     text = b""
     while part := os.read(status_read, 4096):
         text += part
     os.close(status_read)
     if text == _ALL_DONE:
-        return pid, ""
+        return pid
     os.waitpid(pid, 0)
-    return pid, text.removeprefix(_ALL_DONE).decode("utf-8", "replace") or "command: died before it was started"
+    detail = text.removeprefix(_ALL_DONE).decode("utf-8", "replace")
+    raise CannotLaunch(detail or "command: died before it was started")
 
 
 def become(plan: dict[str, Any], stdout: int, stderr: int, status: int, parent_pid: int, uid: int | None) -> NoReturn:

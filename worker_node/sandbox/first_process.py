@@ -18,18 +18,13 @@ from worker_node.sandbox import command, kernel, new_root, words
 
 TYPE_CHECKING = False  # the spawner does without typing: 2 ms and half a megabyte in every fork
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Any, NoReturn
 if sys.platform != "win32":
     import resource
 
 
-class CannotLaunch(Exception):
-    """The command could not be started. Says why."""
-
-
 def be_first(
-    channel: int, plan: dict[str, Any], fds: Sequence[int], tmp_fd: int | None, oom_score_adj: int
+    channel: int, plan: dict[str, Any], fds: tuple[int, int, int], tmp_fd: int | None, oom_score_adj: int
 ) -> NoReturn:
     """Be process 1 of a sandbox, for one attempt.
 
@@ -55,10 +50,11 @@ def be_first(
             step = "system call filter"
             command.load_filter(plan["sandbox"])
             step = "execute"
-            main_pid = _spawn(plan, fds)
+            main_pid = command.spawn(plan, fds)
         else:
-            main_pid = _fork(plan, fds)
-    except CannotLaunch as error:
+            # Under restrictions that this process cannot live under.
+            main_pid = command.launch(plan, fds[1], fds[2], uid=None)
+    except command.CannotLaunch as error:
         _give_up(channel, str(error))
     except BaseException as error:  # noqa: BLE001 - it must end here, whatever happened
         _give_up(channel, f"{step}: {error}")
@@ -77,23 +73,6 @@ def be_first(
 def _give_up(channel: int, detail: str) -> NoReturn:
     words.tell_failure(channel, detail)
     os._exit(command.SETUP_FAILED)
-
-
-def _spawn(plan: dict[str, Any], fds: Sequence[int]) -> int:
-    """Start the command in a session of its own; it has these descriptors and no other: all of ours close at exec."""
-    argv = plan["argv"]
-    null, stdout, stderr = fds
-    dup2 = os.POSIX_SPAWN_DUP2
-    descriptors = [(dup2, null, 0), (dup2, stdout, 1), (dup2, stderr, 2)]
-    return os.posix_spawn(argv[0], argv, plan["env"], file_actions=descriptors, setsid=True)
-
-
-def _fork(plan: dict[str, Any], fds: Sequence[int]) -> int:
-    """Start a command under restrictions that this process cannot live under."""
-    main_pid, failure = command.launch(plan, os.dup(fds[1]), os.dup(fds[2]), uid=None)
-    if failure:
-        raise CannotLaunch(failure)
-    return main_pid
 
 
 def _bury(channel: int, main_pid: int, *, is_bounded: bool) -> None:

@@ -19,14 +19,11 @@ import os
 import signal
 
 from worker_node.sandbox import command, kernel
+from worker_node.sandbox.command import CannotLaunch
 
 TYPE_CHECKING = False  # the spawner does without typing: 2 ms and half a megabyte in every fork
 if TYPE_CHECKING:
     from typing import Any
-
-
-class CannotLaunch(Exception):
-    """A step failed; the command did not run. Says which step."""
 
 
 class Outfit:
@@ -89,17 +86,11 @@ class Outfit:
         except OSError as error:
             raise CannotLaunch(f"{step}: {error}") from error
         try:
-            return self._spawn(plan, stdout, stderr)
+            return command.spawn(plan, (self._null, stdout, stderr))
         except (OSError, ValueError) as error:
             raise CannotLaunch(f"execute: {error}") from error
         finally:
             self._return()
-
-    def _spawn(self, plan: dict[str, Any], stdout: int, stderr: int) -> int:
-        """Spawn; the new process has these three descriptors and no other, since all of ours close at exec."""
-        argv = plan["argv"]
-        descriptors = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate((self._null, stdout, stderr))]
-        return os.posix_spawn(argv[0], argv, plan["env"], file_actions=descriptors, setsid=True)
 
     def _return(self) -> None:
         """Be who the supervisor is again. A change of user clears the death signal and shows memory."""

@@ -23,9 +23,10 @@ import time
 from worker_node.sandbox import kernel, last_words, leftovers
 from worker_node.sandbox.attempt import Attempt
 from worker_node.sandbox.cgroup import Group
+from worker_node.sandbox.command import CannotLaunch
 from worker_node.sandbox.mould import Mould
 from worker_node.sandbox.namespaces import Sandbox, SandboxFailed
-from worker_node.sandbox.outfit import CannotLaunch, Outfit
+from worker_node.sandbox.outfit import Outfit
 
 TYPE_CHECKING = False  # the spawner does without typing: 2 ms and half a megabyte in every fork
 if TYPE_CHECKING:
