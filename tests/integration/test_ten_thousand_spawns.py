@@ -30,6 +30,11 @@ def family(bench: Bench) -> list[psutil.Process]:
     return [spawner, *spawner.children(recursive=True)]
 
 
+def not_of_other_tests(bench: Bench, mount: str) -> bool:
+    """Return whether a mount is the host's or this test's; others run beside it and mount in folders of their own."""
+    return "/pytest-of-" not in mount or str(bench.workspaces.root.parent) in mount
+
+
 def footprint(bench: Bench) -> dict[str, int]:
     """Return what could leak: descriptors of each kind of process, processes, mounts, memory."""
     processes = family(bench)
@@ -39,7 +44,7 @@ def footprint(bench: Bench) -> dict[str, int]:
         "descriptors of the spawner": spawner.num_fds(),
         "descriptors of a supervisor": max(supervisor.num_fds() for supervisor in supervisors),
         "processes": len(processes),
-        "mounts": len(Path("/proc/self/mountinfo").read_text().splitlines()),
+        "mounts": sum(not_of_other_tests(bench, line) for line in Path("/proc/self/mountinfo").open()),
         "megabytes here": psutil.Process().memory_info().rss // MEGABYTE,
         "megabytes of the spawner": spawner.memory_info().rss // MEGABYTE,
     }
