@@ -5,7 +5,7 @@ the transaction that holds them. While the store is unavailable the thread keeps
 waits; `is_healthy` tells the rest of the process.
 
 A commit costs the same whatever it holds. So what comes while one is under way gathers on the loop and goes into
-the next, and where commits follow each other without a rest they keep a distance, so that more gathers.
+the next, and where much is to be committed commits keep a distance, so that more gathers.
 """
 
 from __future__ import annotations
@@ -20,24 +20,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from dispatcher.core.commit_spacing import CommitSpacing
 from dispatcher.ports import AttemptKey, Store, StoreRecord, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
 MAX_GROUP_RECORDS: Final = 2000
 """Records in one transaction; more only makes it longer, not faster."""
-
-SPACING_S: Final = 0.008
-"""From the beginning of one commit to that of the next, while they follow each other, at least."""
-
-SPACING_A_RECORD_S: Final = 0.0007
-"""Of a commit with many records, the next keeps a distance of so much for each: above 500 tasks a second groups grow."""
-
-MAX_SPACING_S: Final = 0.024
-"""However many they are. Workers have more in hand than they do meanwhile."""
-
-BURST: Final = 4
-"""After a rest so many commits may follow each other at once: what few tasks need never waits."""
 
 PATIENCE_S: Final = 0.02
 """How long records that nobody waits for may wait for others to be committed with."""
@@ -75,8 +64,7 @@ class StoreWriter:
         """Whether the thread has something in hand."""
         self._timer: asyncio.Handle | None = None
         """When what is waiting goes to the thread."""
-        self._next_commit_at = 0.0
-        """By the loop's clock."""
+        self._spacing = CommitSpacing()
         self._inbox: queue.SimpleQueue[list[_Commit] | _Call | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="octaskly-writer", daemon=True)
         self._stopping = threading.Event()
@@ -129,7 +117,7 @@ class StoreWriter:
         if self._is_busy or not self._waiting:
             return
         # Whoever reads does not wait for more to gather before it.
-        delay_s = 0.0 if self._waiting_calls else self._next_commit_at - self._loop.time()
+        delay_s = 0.0 if self._waiting_calls else self._spacing.next_at - self._loop.time()
         if not self._is_urgent:
             delay_s = max(delay_s, PATIENCE_S)
         if delay_s > 0:
@@ -142,10 +130,7 @@ class StoreWriter:
         self._is_busy = True
         taken = self._take_next()
         if not isinstance(taken, _Call):
-            records = sum(len(commit.records) for commit in taken)
-            earliest = self._loop.time() - (BURST - 1) * SPACING_S
-            spacing_s = max(SPACING_S, min(records * SPACING_A_RECORD_S, MAX_SPACING_S))
-            self._next_commit_at = max(self._next_commit_at, earliest) + spacing_s
+            self._spacing.note(sum(len(commit.records) for commit in taken), self._loop.time())
         self._inbox.put(taken)
 
     def _take_next(self) -> list[_Commit] | _Call:

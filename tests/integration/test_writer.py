@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from dispatcher.core import commit_spacing
 from dispatcher.core.effects import AttemptKey, ClaimTask
 from dispatcher.ports import StoreUnavailable
 from dispatcher.shell import writer as writer_module
@@ -86,39 +87,19 @@ def test_what_is_not_urgent_goes_with_the_next_that_is(monkeypatch):
     run(scenario)
 
 
-def test_commits_without_a_rest_keep_a_distance(monkeypatch):
-    """The first few follow each other at once; then what comes gathers, but for what a read waits for."""
-    monkeypatch.setattr(writer_module, "SPACING_S", 60.0)
+def test_under_load_what_comes_gathers(monkeypatch):
+    """After a commit with much in it the next waits for more, but not longer than whoever reads."""
+    monkeypatch.setattr(commit_spacing, "MAX_SPACING_S", 60.0)
 
     async def scenario(store, writer):
         store.gate.set()
-        for number in range(writer_module.BURST):
-            await writer.submit([claim(number)])
-        assert len(store.groups) == writer_module.BURST
-        gathering = [writer.submit([claim(number)]) for number in (8, 9)]
+        await writer.submit([claim(number) for number in range(400)])
+        gathering = [writer.submit([claim(number)]) for number in (401, 402)]
         await asyncio.sleep(0)
-        gathering.append(writer.submit([claim(10)]))
+        gathering.append(writer.submit([claim(403)]))
         await writer.call(lambda: None)
         await asyncio.gather(*gathering)
-        assert len(store.groups) == writer_module.BURST + 1
-
-    run(scenario)
-
-
-def test_a_large_commit_keeps_a_longer_distance(monkeypatch):
-    """Where many records come the next group grows at once, without a burst before."""
-    monkeypatch.setattr(writer_module, "MAX_SPACING_S", 60.0)
-    monkeypatch.setattr(writer_module, "SPACING_A_RECORD_S", 30.0)
-
-    async def scenario(store, writer):
-        store.gate.set()
-        await writer.submit([claim(1), claim(2)])
-        gathering = [writer.submit([claim(number)]) for number in (3, 4)]
-        await asyncio.sleep(0)
-        gathering.append(writer.submit([claim(5)]))
-        await writer.call(lambda: None)
-        await asyncio.gather(*gathering)
-        assert [len(group) for group in store.groups] == [2, 3]
+        assert [len(group) for group in store.groups] == [400, 3]
 
     run(scenario)
 
