@@ -203,6 +203,8 @@ def _addresses(worker: str, second_page: str | None) -> list[str]:
         "/api/v1/workers",
         "/api/v1/audit",
         "/api/v1/audit?event_type=task_finished",
+        f"/api/v1/audit?timestamp_before={yesterday}",
+        f"/api/v1/audit?timestamp_after={yesterday}",
         "/api/v1/stats",
         "/api/v1/stats/history?hours=1",
         "/metrics",
@@ -214,6 +216,7 @@ def _addresses(worker: str, second_page: str | None) -> list[str]:
         "/workers/",
         f"/workers/{worker}/",
         "/audit/",
+        "/admin/audit_app/auditentry/",
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 
-from audit_app.api import AuditFilter
+from audit_app.api import TIMES, AuditFilter
 from audit_app.models import AuditEntry
 from audit_app.selectors import newest_by_time, newest_first, oldest_first
 from audit_app.words import EVENT_TYPES
@@ -17,7 +17,6 @@ from dashboard_app.audit_rows import shown
 from tasks_app.models import Task
 from workers_app.selectors import names_of_workers
 
-TIMES: Final = ("timestamp_after", "timestamp_before")
 PAGE_ROWS: Final = 100
 SEARCHED_IDS: Final = 100_000
 """How many rows one page of a search in the details reads at most."""
@@ -61,7 +60,7 @@ def _page(filters: AuditFilter, chosen: dict[str, str], cursor: int) -> dict[str
     searched_from = 0 if is_task_story else _searched_from(chosen, cursor)
     if is_task_story:
         entries = oldest_first(filters.qs.filter(id__gt=cursor), person, PAGE_ROWS + 1)
-    elif chosen and set(chosen) <= set(TIMES):
+    elif chosen and chosen.keys() <= TIMES:
         entries = newest_by_time(filters.qs, cursor, PAGE_ROWS + 1)
     else:
         rows = filters.qs.filter(id__lt=cursor) if cursor else filters.qs

@@ -150,3 +150,28 @@ def test_trail_is_read_over_rest_with_filters(client_of):
     entry = operator.get("/api/v1/audit?task_id=t1").json()["results"][0]
     assert entry["details"] == {"number": 2}
     assert operator.get("/api/v1/audit?timestamp_after=x").status_code == 400
+
+
+def test_rows_chosen_by_time_come_newest_first_page_by_page(client_of):
+    """Whichever index leads to them, also where many were written at the same moment."""
+    write(7)
+    write(5)
+    operator = client_of(Role.DISPATCHER)
+    ids, address = [], "/api/v1/audit?timestamp_before=2999-01-01T00:00:00Z&limit=2"
+    while address:
+        page = operator.get(address).json()
+        ids += [row["id"] for row in page["results"]]
+        address = page["next"]
+    assert ids == sorted(AuditEntry.objects.values_list("id", flat=True), reverse=True)
+
+
+def test_the_admins_list_knows_how_many_rows_there_are(admin_client):
+    """Of the whole trail and of a part of it, and after its beginning was removed."""
+    write(5)
+    first = AuditEntry.objects.earliest("id").id
+    count = AuditEntry.objects.count()
+    assert admin_client.get("/admin/audit_app/auditentry/").context["cl"].result_count == count
+    chosen = admin_client.get("/admin/audit_app/auditentry/?event_type=tested").context["cl"]
+    assert chosen.result_count == 5
+    execute("DELETE FROM audit_log WHERE id = %s", first)
+    assert admin_client.get("/admin/audit_app/auditentry/").context["cl"].result_count == count - 1
