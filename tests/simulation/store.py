@@ -6,7 +6,9 @@ raises: in the pure cores' own order of things nothing may fail to fit.
 
 from __future__ import annotations
 
+import heapq
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,6 +85,40 @@ class WorkerRow:
 
 
 @dataclass(slots=True)
+class _Queue:
+    """Queued tasks of one class, in the order in which they are claimed; a million of them, without sorting at each look."""
+
+    rows: dict[str, TaskRow] = field(default_factory=dict)
+    _heap: list[tuple[int, str]] = field(default_factory=list)
+    """Also of tasks that are gone by now."""
+
+    def add(self, row: TaskRow) -> None:
+        """Put it in."""
+        self.rows[row.task_id] = row
+        heapq.heappush(self._heap, (-row.priority, row.task_id))
+
+    def discard(self, task_id: str) -> None:
+        """Take it out, if it is there."""
+        self.rows.pop(task_id, None)
+
+    def due(self, now: float, limit: int | None = None) -> list[TaskRow]:
+        """Return the first that may be claimed now."""
+        present: list[tuple[int, str]] = []
+        found: list[TaskRow] = []
+        while self._heap and (limit is None or len(found) < limit):
+            place = heapq.heappop(self._heap)
+            row = self.rows.get(place[1])
+            if row is None or (present and present[-1] == place):
+                continue
+            present.append(place)
+            if row.available_at <= now:
+                found.append(row)
+        for place in present:
+            heapq.heappush(self._heap, place)
+        return found
+
+
+@dataclass(slots=True)
 class SimStore:
     """What outlives the dispatcher."""
 
@@ -99,7 +135,7 @@ class SimStore:
     handed_back: int = 0
     _never_granted: set[AttemptKey] = field(default_factory=set)
     """Claims that were refused. What the core decides before it hears of that concerns nobody."""
-    _queues: dict[TaskClass, dict[str, TaskRow]] = field(default_factory=dict)
+    _queues: defaultdict[TaskClass, _Queue] = field(default_factory=lambda: defaultdict(_Queue))
     _live: dict[str, TaskRow] = field(default_factory=dict)
 
     # --- people ------------------------------------------------------------------------------------
@@ -150,22 +186,17 @@ class SimStore:
 
     def fetch_ready(self, classes: Iterable[TaskClass], limit: int) -> list[ReadyTask]:
         """Return the heads of the queues."""
-        return [row.ready() for task_class in classes for row in self._due(task_class)[:limit]]
+        return [row.ready() for task_class in classes for row in self._queues[task_class].due(self.now(), limit)]
 
     def fetch_fitting(self, task_class: TaskClass, ceiling: Ceiling, limit: int) -> list[ReadyTask]:
         """Return the first that ask for no more than the ceiling allows."""
         most = ceiling.timeout_s or math.inf
         fitting = [
             row
-            for row in self._due(task_class)
+            for row in self._queues[task_class].due(self.now())
             if row.timeout_s <= most and row.limits.excess_over(ceiling.limits) is None
         ]
         return [row.ready() for row in fitting[:limit]]
-
-    def _due(self, task_class: TaskClass) -> list[TaskRow]:
-        now = self.now()
-        due = [row for row in self._queues.get(task_class, {}).values() if row.available_at <= now]
-        return sorted(due, key=lambda row: (-row.priority, row.task_id))
 
     def commit(self, records: Sequence[Any]) -> frozenset[AttemptKey]:
         """Write a group; return what was refused."""
@@ -199,7 +230,7 @@ class SimStore:
             self._never_granted.add(claim.key)
             return False
         row.attempt, row.worker_id, row.is_assigned, row.is_started = claim.key.number, claim.worker_id, True, False
-        self._queues[row.task_class].pop(row.task_id, None)
+        self._queues[row.task_class].discard(row.task_id)
         self._live[row.task_id] = row
         if self.keeps_history:
             self.attempts[claim.key] = AttemptRow(claim.worker_id)
@@ -269,13 +300,13 @@ class SimStore:
         self._enqueue(row)
 
     def _enqueue(self, row: TaskRow) -> None:
-        self._queues.setdefault(row.task_class, {})[row.task_id] = row
+        self._queues[row.task_class].add(row)
 
     def _finish(self, row: TaskRow, status: str, reason: FailureReason | None) -> None:
         if row.status in ENDED:
             raise InvariantBroken(f"{row.task_id} ends twice: {row.status}, then {status}")
         self._live.pop(row.task_id, None)
-        self._queues.get(row.task_class, {}).pop(row.task_id, None)
+        self._queues[row.task_class].discard(row.task_id)
         row.status, row.failure_reason, row.is_assigned = status, reason, False
         self.open_tasks -= 1
 
