@@ -98,13 +98,18 @@ class End:
         """
         key, key_index, row_id, last_hash = self.key, self.key_index, max(self.last_id, after_id), self.last_hash
         turn_id = self.first_id + (key_index + 1) * self.rows_a_key
+        # What the key alone takes is done once, for as long as it is the same one.
+        keyed = hmac.new(key, digestmod="sha256")
         rows = []
         for body in bodies:
             row_id += 1
             while row_id >= turn_id:
                 key, key_index, turn_id = next_key(key), key_index + 1, turn_id + self.rows_a_key
+                keyed = hmac.new(key, digestmod="sha256")
             hashed = (row_id, *body, last_hash)
-            last_hash = row_hash(key, hashed)
+            row = keyed.copy()
+            row.update(encoded(hashed))
+            last_hash = row.hexdigest()
             rows.append((*hashed, last_hash))
         return rows, End(self.first_id, key_index, key, row_id, last_hash, self.rows_a_key)
 

@@ -23,7 +23,7 @@ as_json: Final = JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 """Details as a row holds them."""
 
 
-class AuditEvent(msgspec.Struct, frozen=True):
+class AuditEvent(msgspec.Struct, frozen=True, gc=False):
     """Something that happened. `actor` is a user's name, or `engine`."""
 
     event_type: str

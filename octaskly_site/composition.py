@@ -9,7 +9,7 @@ import importlib.util
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -54,6 +54,7 @@ from workers_app import signals as worker_signals
 from workers_app.services import ClusterIdentity, WrongSecretKey, ensure_cluster, issue_leaf, trusted_certificates
 
 if TYPE_CHECKING:
+    from dispatcher.ports import ReadyTask
     from dispatcher.shell.quic_listener import QuicListener
 
 logger = logging.getLogger(__name__)
@@ -308,9 +309,9 @@ async def _watched(storage: Storage) -> AsyncIterator[None]:
 async def _wishes_from_apps(loop: asyncio.AbstractEventLoop, service: DispatcherService) -> AsyncIterator[None]:
     """Carry what the apps announce, on whatever thread, to the engine on its loop."""
 
-    def on_submitted(classes: set[tuple[str, bool]], **_: object) -> None:
+    def on_submitted(classes: set[tuple[str, bool]], tasks: Sequence[ReadyTask] = (), **_: object) -> None:
         wanted = {(SandboxLevel(sandbox), network) for sandbox, network in classes}
-        loop.call_soon_threadsafe(service.on_tasks_submitted, wanted)
+        loop.call_soon_threadsafe(service.on_tasks_submitted, wanted, tasks)
 
     def on_cancel(task_id: str, **_: object) -> None:
         loop.call_soon_threadsafe(service.on_cancel_requested, task_id)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from typing import Any, Final
 
@@ -42,35 +42,54 @@ _BEGIN_RESULT: Final = (
     "INSERT INTO results (attempt_id, task_id, attempt, worker_id, state, detail, is_superseded,"
     " assigned_at, sandbox_level, sandbox_backend, limits, stdout_bytes, stderr_bytes,"
     " stdout_truncated, stderr_truncated, stdout, stderr, outcome_sha256)"
-    " VALUES (?, ?, ?, ?, 'assigned', '', ?, ?, '', '', '{}', 0, 0, ?, ?, ?, ?, '')"
+    " VALUES (?, ?, ?, ?, 'assigned', '', FALSE, ?, '', '', '{}', 0, 0, FALSE, FALSE, ?, ?, '')"
 )
 _START_RESULT: Final = (
     "UPDATE results SET state = 'running', started_at = ? WHERE attempt_id = ? AND state = 'assigned'"
 )
 _START_TASK: Final = (
     "UPDATE tasks SET status = 'running', started_at = ?"
-    " WHERE id = ? AND attempt = ? AND assigned_at IS NOT NULL AND status = 'queued' RETURNING available_at"
+    " WHERE id = ? AND attempt = ? AND assigned_at IS NOT NULL AND status = 'queued' RETURNING CAST(available_at AS TEXT)"
 )
+# What a statement binds costs more than what it changes: the columns of output are left out where there is none.
 _END_RESULT: Final = (
     "UPDATE results SET state = 'ended', outcome = ?, failure_reason = ?, detail = ?,"
     " started_at = COALESCE(started_at, ?), completed_at = ?, exit_code = ?, signal = ?,"
     " duration_ms = ?, cpu_seconds = ?, max_rss_bytes = ?, spawn_seconds = ?, sandbox_level = ?, sandbox_backend = ?,"
-    " limits = ?, stdout_bytes = ?, stderr_bytes = ?, stdout_truncated = ?, stderr_truncated = ?,"
-    " stdout = ?, stderr = ?, outcome_sha256 = ? WHERE attempt_id = ? AND state "
+    " limits = ?, outcome_sha256 = ?"
 )
-_END_LIVE_RESULT: Final = _END_RESULT + "<> 'ended'"
-_END_UNSTARTED_RESULT: Final = _END_RESULT + "= 'assigned'"
+_RESULT_STREAMS: Final = (
+    ", stdout_bytes = ?, stderr_bytes = ?, stdout_truncated = ?, stderr_truncated = ?, stdout = ?, stderr = ?"
+)
 # A command that was to be cancelled and failed first was cancelled all the same.
 _END_TASK: Final = (
     "UPDATE tasks SET"
     " status = CASE WHEN ? = 'failed' AND cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE ? END,"
     " failure_reason = CASE WHEN ? = 'failed' AND cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE ? END,"
     " assigned_at = NULL, completed_at = ?, started_at = COALESCE(started_at, ?), exit_code = ?,"
-    " duration_ms = ?, failures = failures + ?, stdout = ?, stderr = ?, stdout_truncated = ?, stderr_truncated = ?"
-    " WHERE id = ? AND attempt = ? AND assigned_at IS NOT NULL"
+    " duration_ms = ?, failures = failures + ?"
 )
-_END_LIVE_TASK: Final = _END_TASK + " RETURNING status"
-_END_UNSTARTED_TASK: Final = _END_TASK + " AND status = 'queued' RETURNING status, available_at"
+_TASK_STREAMS: Final = ", stdout = ?, stderr = ?, stdout_truncated = ?, stderr_truncated = ?"
+_OF_LIVE_TASK: Final = " WHERE id = ? AND attempt = ? AND assigned_at IS NOT NULL"
+# As text: the driver would make a moment of it in ten times the time that the statement takes.
+_WAITED_SINCE: Final = "CAST(available_at AS TEXT)"
+
+
+@cache
+def _end_result(*, has_streams: bool, is_unstarted: bool) -> str:
+    """Return the statement that ends an attempt: one that is live, or only one that was not told to run."""
+    streams = _RESULT_STREAMS if has_streams else ""
+    state = "= 'assigned'" if is_unstarted else "<> 'ended'"
+    return f"{_END_RESULT}{streams} WHERE attempt_id = ? AND state {state}"
+
+
+@cache
+def _end_task(*, has_streams: bool, is_unstarted: bool) -> str:
+    """Return the statement that ends the task of such an attempt, and gives back what is measured."""
+    streams = _TASK_STREAMS if has_streams else ""
+    rest = f" AND status = 'queued' RETURNING status, {_WAITED_SINCE}" if is_unstarted else " RETURNING status"
+    return f"{_END_TASK}{streams}{_OF_LIVE_TASK}{rest}"
+
 
 _MAX_KNOWN_LIMITS: Final = 16
 _NOTHING: Final = CapturedOutput()
@@ -78,6 +97,9 @@ _NOTHING: Final = CapturedOutput()
 _NOTHING_TOLD: Final = CapturedOutput(data=None)
 _DIGEST_OF_NOTHING: Final = sha256(b"").digest()
 _encoded: Final = msgspec.msgpack.Encoder().encode
+
+
+_Streams = tuple[KeptStream, KeptStream]
 
 
 class RecordGroup:
@@ -127,7 +149,7 @@ class RecordGroup:
             return
         self._execute(
             _BEGIN_RESULT,
-            (key.attempt_id, key.task_id, key.number, claim.worker_id, 0, self.now_text, 0, 0, b"", b""),
+            (key.attempt_id, key.task_id, key.number, claim.worker_id, self.now_text, b"", b""),
         )
 
     def _started(self, started: RecordStarted) -> None:
@@ -143,14 +165,15 @@ class RecordGroup:
         """Write an outcome; with the start of its attempt, where that is new, too, and each row once."""
         key, report = ended.key, ended.report
         outcome = _outcome_word(report)
-        stdout, stderr = self._streams(ended)
-        row = self._result_row(ended, outcome, stdout.data, stderr.data)
-        if start is not None and not self._execute(_END_UNSTARTED_RESULT, row):
+        has_streams = bool(ended.stdout or ended.stderr) or report.stdout != _NOTHING or report.stderr != _NOTHING
+        streams = self._streams(ended) if has_streams else None
+        row = self._result_row(ended, outcome, streams)
+        if start is not None and not self._execute(_end_result(has_streams=has_streams, is_unstarted=True), row):
             self._started(start)
             start = None
         if start is not None:
             self._tell_start(start)
-        elif not self._execute(_END_LIVE_RESULT, row):
+        elif not self._execute(_end_result(has_streams=has_streams, is_unstarted=False), row):
             return
         self.measuring.outcome(outcome, report)
         write_outputs(key, report, self.now)
@@ -159,24 +182,26 @@ class RecordGroup:
             details = _outcome_details(key.number, outcome, report.exit_code, reason)
             self._requeue(key, ended.worker_id, ended.retry_delay_s, details, failures=1)
             return
-        self._end_task(ended, outcome, stdout, stderr, is_start=start is not None)
+        self._end_task(ended, outcome, streams, is_start=start is not None)
         finished = _finished_details(key.number, outcome, report.exit_code, reason)
         self.audit.append(AuditEvent("task_finished", "engine", ended.worker_id, key.task_id, finished))
 
-    def _end_task(
-        self, ended: RecordOutcome, outcome: str, stdout: KeptStream, stderr: KeptStream, *, is_start: bool
-    ) -> None:
+    def _end_task(self, ended: RecordOutcome, outcome: str, streams: _Streams | None, *, is_start: bool) -> None:
         key, report = ended.key, ended.report
         reason = report.failure_reason
-        row = (
+        row: tuple[Any, ...] = (
             outcome, outcome, outcome, reason.value if reason else None, self.now_text, self.now_text, report.exit_code,
-            report.duration_ms, int(reason not in {None, FailureReason.CANCELLED}), stdout.text, stderr.text,
-            int(stdout.is_cut), int(stderr.is_cut), key.task_id, key.number,
+            report.duration_ms, int(reason not in {None, FailureReason.CANCELLED}),
         )  # fmt: skip
+        if streams is not None:
+            stdout, stderr = streams
+            row += (stdout.text, stderr.text, int(stdout.is_cut), int(stderr.is_cut))
+        row += (key.task_id, key.number)
+        has_streams = streams is not None
         found = None
-        if is_start and (found := self._returned(_END_UNSTARTED_TASK, row)):
+        if is_start and (found := self._returned(_end_task(has_streams=has_streams, is_unstarted=True), row)):
             self.measuring.started(found[1], self.now)
-        if found or (found := self._returned(_END_LIVE_TASK, row)):
+        if found or (found := self._returned(_end_task(has_streams=has_streams, is_unstarted=False), row)):
             self.measuring.ended.append(found[0])
 
     def _given_up(self, given_up: RecordGivenUp) -> None:
@@ -239,7 +264,7 @@ class RecordGroup:
         write_outputs(key, report, self.now)
         self.audit.append(AuditEvent("outcome_superseded", "engine", late.worker_id, key.task_id, details))
 
-    def _streams(self, told: RecordOutcome | RecordSuperseded) -> tuple[KeptStream, KeptStream]:
+    def _streams(self, told: RecordOutcome | RecordSuperseded) -> _Streams:
         report = told.report
         return (
             kept_stream(self._blobs, report.stdout, told.stdout),
@@ -278,17 +303,22 @@ class RecordGroup:
             details["failure_reason"] = FailureReason.CANCELLED.value
             self.audit.append(AuditEvent("task_finished", "engine", worker_id, key.task_id, details))
 
-    def _result_row(self, ended: RecordOutcome, outcome: str, stdout: bytes, stderr: bytes) -> Sequence[Any]:
+    def _result_row(self, ended: RecordOutcome, outcome: str, streams: _Streams | None) -> Sequence[Any]:
         report = ended.report
-        return (
+        row: tuple[Any, ...] = (
             outcome, report.failure_reason.value if report.failure_reason else None, report.detail,
             self.now_text, self.now_text, report.exit_code, report.signal,
             report.duration_ms, report.cpu_seconds, report.max_rss_bytes, report.spawn_seconds,
-            report.sandbox.value, report.backend,
-            _limits_text(report.limits), report.stdout.total_bytes, report.stderr.total_bytes,
-            int(report.stdout.is_truncated), int(report.stderr.is_truncated),
-            stdout, stderr, outcome_digest(report, ended.stdout, ended.stderr), ended.key.attempt_id,
+            report.sandbox.value, report.backend, _limits_text(report.limits),
+            outcome_digest(report, ended.stdout, ended.stderr),
         )  # fmt: skip
+        if streams is not None:
+            stdout, stderr = report.stdout, report.stderr
+            row += (
+                stdout.total_bytes, stderr.total_bytes, int(stdout.is_truncated), int(stderr.is_truncated),
+                streams[0].data, streams[1].data,
+            )  # fmt: skip
+        return (*row, ended.key.attempt_id)
 
     def _tell_start(self, started: RecordStarted) -> None:
         key = started.key

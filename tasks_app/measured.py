@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+
+import msgspec
 
 from octaskly_wire.messages import OutcomeReport
 
 
-@dataclass(frozen=True, slots=True)
-class MeasuredOutcome:
+class MeasuredOutcome(msgspec.Struct, frozen=True, gc=False):
     """An outcome that was taken as its attempt's own."""
 
     outcome: str
@@ -51,11 +51,9 @@ class Measuring:
     ended: list[str] = field(default_factory=list)
     round_trip_seconds: list[float] = field(default_factory=list)
 
-    def started(self, available_at: Any, now: datetime) -> None:
-        """Take a start, with the time from which its task might run as the database holds it."""
-        moment = datetime.fromisoformat(available_at) if isinstance(available_at, str) else available_at
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
+    def started(self, available_at: str, now: datetime) -> None:
+        """Take a start, with the time from which its task might run as the database holds it: in UTC."""
+        moment = datetime.fromisoformat(available_at).replace(tzinfo=UTC)
         # The wall clock may have been set back.
         self.queue_wait_seconds.append(max((now - moment).total_seconds(), 0.0))
 

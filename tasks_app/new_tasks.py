@@ -12,6 +12,9 @@ from django.conf import settings
 from django.db import connection
 
 from accounts_app.plain_sql import db_time
+from dispatcher.ports import ReadyTask
+from octaskly_wire.messages import Limits
+from octaskly_wire.vocabulary import SandboxLevel
 from tasks_app.ids import new_task_ids
 from tasks_app.models import TaskStatus
 from tasks_app.submission import LimitsSpec, TaskSpec
@@ -28,6 +31,10 @@ _AT_FIRST: Final = {
 """What the other columns that may not be null begin with, as SQL."""
 _VALUES: Final = ", ".join(["?"] * len(_ASKED) + list(_AT_FIRST.values()))
 _INSERT: Final = f"INSERT INTO tasks ({', '.join((*_ASKED, *_AT_FIRST))}) VALUES ({_VALUES})"  # noqa: S608 - constants
+
+
+MAX_TOLD: Final = 16
+"""So many tasks that came together are told to the engine one by one."""
 
 
 class NewTask(msgspec.Struct, kw_only=True):
@@ -85,6 +92,33 @@ def new_tasks(owner: Any, specs: Sequence[TaskSpec], now: datetime) -> list[NewT
             available_at=now,
         )
         for task_id, spec in zip(new_task_ids(len(specs)), specs, strict=True)
+    ]
+
+
+def ready_tasks(tasks: Sequence[NewTask]) -> list[ReadyTask]:
+    """Return a few tasks as the engine would read them from the table, so that it need not.
+
+    None where there are many, of which it takes no more than the first, or where inputs have to be read.
+    """
+    if len(tasks) > MAX_TOLD or any(task.inputs for task in tasks):
+        return []
+    return [
+        ReadyTask(
+            task_id=task.id,
+            command=task.command,
+            priority=task.priority,
+            timeout_s=task.timeout_s,
+            sandbox=SandboxLevel(task.sandbox),
+            network=task.network,
+            env=task.env,
+            limits=Limits(**task.limits),
+            max_retries=task.max_retries,
+            attempt=0,
+            failures=0,
+            losses=0,
+            outputs=tuple(task.outputs),
+        )
+        for task in tasks
     ]
 
 

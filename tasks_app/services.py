@@ -12,10 +12,11 @@ from django.conf import settings
 from django.db import transaction
 
 from audit_app.trail import AuditEvent, record
+from dispatcher.ports import ReadyTask
 from tasks_app import counts, signals
 from tasks_app.feed import feed
 from tasks_app.models import Task, TaskStatus
-from tasks_app.new_tasks import NewTask, new_tasks, store
+from tasks_app.new_tasks import NewTask, new_tasks, ready_tasks, store
 from tasks_app.submission import TaskSpec
 from tasks_app.task_inputs import bind_inputs, first_expired
 from tasks_app.transitions import ENDED
@@ -44,7 +45,7 @@ def submit(owner: Any, specs: Sequence[TaskSpec], now: datetime | None = None) -
         store(tasks, moment)
         bind_inputs(owner, specs, [task.id for task in tasks], moment)
         record(*events, at=moment)
-        _announce_waiting(tasks)
+        _announce_waiting(tasks, ready_tasks(tasks))
     return tasks
 
 
@@ -163,7 +164,7 @@ def _only(stepped: Stepped) -> Task:
     return stepped.tasks[0]
 
 
-def _announce_waiting(tasks: Sequence[Task | NewTask]) -> None:
+def _announce_waiting(tasks: Sequence[Task | NewTask], ready: Sequence[ReadyTask] = ()) -> None:
     classes = {(str(task.sandbox), task.network) for task in tasks}
-    transaction.on_commit(partial(signals.tasks_submitted.send, sender=Task, classes=classes))
+    transaction.on_commit(partial(signals.tasks_submitted.send, sender=Task, classes=classes, tasks=ready))
     transaction.on_commit(partial(feed.tell, (task.id for task in tasks)))

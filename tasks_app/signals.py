@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.dispatch import Signal
 
 tasks_submitted = Signal()
-"""Tasks wait. Arguments: classes (set of (sandbox, network))."""
+"""Tasks wait. Arguments: classes (set of (sandbox, network)), tasks (those of a few that came, as the engine takes them)."""
 
 cancel_requested = Signal()
 """A live attempt is to be killed. Arguments: task_id (str)."""

@@ -6,6 +6,8 @@ taken from an index, least busy first. Neither walks over all workers, nor over 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dispatcher.core.config import EngineConfig
 from dispatcher.core.effects import AttemptKey, ClaimTask, Effect, FetchFitting, FetchReady, ReadyTask, TaskClass
 from dispatcher.core.ready_queue import BEHIND_ALL, Entry, Order, ReadyQueue
@@ -32,6 +34,20 @@ def fetch_head(state: DispatcherState, config: EngineConfig) -> list[Effect]:
     is_somebody_free = any(state.free.has_any(task_class) for task_class in wanted)
     limit = max(config.window_tasks, 2 * service.slots) if is_somebody_free else config.window_tasks
     return [FetchReady(frozenset(wanted), limit)]
+
+
+def take_told(state: DispatcherState, classes: set[TaskClass], tasks: Sequence[ReadyTask]) -> bool:
+    """Take tasks that have just come as the head of their classes, if nothing else waits there; return whether.
+
+    Not while a look is under way: its answer may lack them, and replaces what is there.
+    """
+    queues = {task_class: state.queues.get(task_class) for task_class in classes}
+    if state.is_fetching or not all(queue and queue.is_over() for queue in queues.values()):
+        return False
+    for task_class, queue in queues.items():
+        if queue:
+            queue.begin_with(task for task in tasks if task.task_class == task_class)
+    return True
 
 
 def fill_worker(state: DispatcherState, config: EngineConfig, worker: WorkerState) -> list[Effect]:

@@ -1,7 +1,8 @@
 """What the core asks the shell to do: records to commit, messages to send, tasks to fetch.
 
 Records are committed in one transaction before anything that follows them is sent. Several of these are made for each
-task, which is why they are structs: a frozen dataclass takes five to ten times as long to make.
+task, which is why they are structs: a frozen dataclass takes five to ten times as long to make. None of them can be part
+of a cycle, so the garbage collector need not walk over them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ TaskClass = tuple[SandboxLevel, bool]
 """Sandbox level and network wish: tasks alike in both can be run by the same workers, limits aside."""
 
 
-class ReadyTask(msgspec.Struct, frozen=True):
+class ReadyTask(msgspec.Struct, frozen=True, gc=False):
     """A queued task as the store hands it to the core. `attempt` counts the attempts it has had."""
 
     task_id: str
@@ -45,7 +46,7 @@ class ReadyTask(msgspec.Struct, frozen=True):
         return (-self.priority, self.task_id)
 
 
-class AttemptKey(msgspec.Struct, frozen=True):
+class AttemptKey(msgspec.Struct, frozen=True, gc=False):
     """One execution of one task; the number is the fence."""
 
     task_id: str
@@ -66,21 +67,21 @@ class AttemptKey(msgspec.Struct, frozen=True):
 # --- records ---------------------------------------------------------------------------------------
 
 
-class ClaimTask(msgspec.Struct, frozen=True):
+class ClaimTask(msgspec.Struct, frozen=True, gc=False):
     """Give the task's next attempt to a worker; refused when the task changed meanwhile."""
 
     key: AttemptKey
     worker_id: str
 
 
-class RecordStarted(msgspec.Struct, frozen=True):
+class RecordStarted(msgspec.Struct, frozen=True, gc=False):
     """The attempt's command runs: the task is `running`."""
 
     key: AttemptKey
     worker_id: str
 
 
-class RecordOutcome(msgspec.Struct, frozen=True):
+class RecordOutcome(msgspec.Struct, frozen=True, gc=False):
     """The attempt ended with a report. `retry_delay_s` not None means: queue the task again."""
 
     key: AttemptKey
@@ -91,7 +92,7 @@ class RecordOutcome(msgspec.Struct, frozen=True):
     retry_delay_s: float | None
 
 
-class RecordGivenUp(msgspec.Struct, frozen=True):
+class RecordGivenUp(msgspec.Struct, frozen=True, gc=False):
     """The attempt ended without a report: its worker was lost or handed it back.
 
     `retry_delay_s` None means the task ends, with `failure_reason`.
@@ -105,7 +106,7 @@ class RecordGivenUp(msgspec.Struct, frozen=True):
     failure_reason: FailureReason | None = None
 
 
-class RecordSuperseded(msgspec.Struct, frozen=True):
+class RecordSuperseded(msgspec.Struct, frozen=True, gc=False):
     """An outcome came for an attempt that is not live: kept on the attempt, never on the task.
 
     Refused by the store when it contradicts the outcome on record, or the attempt is not this worker's.
@@ -118,7 +119,7 @@ class RecordSuperseded(msgspec.Struct, frozen=True):
     stderr: bytes
 
 
-class SuspendWorker(msgspec.Struct, frozen=True):
+class SuspendWorker(msgspec.Struct, frozen=True, gc=False):
     """Take an approved worker out of service until somebody approves it again."""
 
     worker_id: str
@@ -131,7 +132,7 @@ Record = ClaimTask | RecordStarted | RecordOutcome | RecordGivenUp | RecordSuper
 # --- everything else -------------------------------------------------------------------------------
 
 
-class Send(msgspec.Struct, frozen=True):
+class Send(msgspec.Struct, frozen=True, gc=False):
     """Send a message over the link it was decided for; on a later link of the worker it would be out of place.
 
     With `unless_refused`, only if the store did not refuse the record of that attempt before it.
@@ -143,21 +144,21 @@ class Send(msgspec.Struct, frozen=True):
     unless_refused: AttemptKey | None = None
 
 
-class CloseLink(msgspec.Struct, frozen=True):
+class CloseLink(msgspec.Struct, frozen=True, gc=False):
     """End a worker's link after what was sent before."""
 
     worker_id: str
     link_id: int
 
 
-class FetchReady(msgspec.Struct, frozen=True):
+class FetchReady(msgspec.Struct, frozen=True, gc=False):
     """Read the head of the queue for these classes of tasks."""
 
     classes: frozenset[TaskClass]
     limit: int
 
 
-class FetchFitting(msgspec.Struct, frozen=True):
+class FetchFitting(msgspec.Struct, frozen=True, gc=False):
     """Read, of one class, the first tasks that ask for no more than the ceiling allows, wherever they stand."""
 
     task_class: TaskClass

@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 
-from dispatcher.core.assignment import assign_ready, fetch_head, fill_worker
+from dispatcher.core.assignment import assign_ready, fetch_head, fill_worker, take_told
 from dispatcher.core.config import EngineConfig
 from dispatcher.core.effects import (
     AttemptKey,
@@ -252,7 +252,7 @@ class Reactor:
             end(self.state, attempt, retry_delay_s, now)
             ending.append(RecordOutcome(attempt.key, worker_id, report, stdout, stderr, retry_delay_s))
             if attempt.is_started:
-                worker.pace.note(report.duration_ms / 1000)
+                worker.pace.note(report.duration_ms / 1000, worker.slots, len(worker.task_ids), now)
         return [*ending, *worker.tell(acknowledgement), *fill_worker(self.state, self.config, worker)]
 
     def has_stock(self, worker_id: str) -> bool:
@@ -314,8 +314,10 @@ class Reactor:
 
     # --- the queue ---------------------------------------------------------------------------------
 
-    def on_tasks_submitted(self, classes: Iterable[TaskClass]) -> list[Effect]:
-        """Look at the queue again: something came that may stand before what is known."""
+    def on_tasks_submitted(self, classes: Iterable[TaskClass], tasks: Sequence[ReadyTask] = ()) -> list[Effect]:
+        """Take told tasks (the store refuses a late claim), or look at the queue: what came may stand before others."""
+        if tasks and take_told(self.state, set(classes), self._without_live(tasks)):
+            return assign_ready(self.state, self.config)
         self.state.classes_to_fetch.update(classes)
         return fetch_head(self.state, self.config)
 

@@ -54,6 +54,10 @@ class ReadyQueue:
         self._searched[ceiling] = known_until
         self._add(task for task in tasks if task.task_id not in present)
 
+    def begin_with(self, tasks: Iterable[ReadyTask]) -> None:
+        """Take tasks that have just come, where nothing was left: then they are all there is."""
+        self._add(tasks)
+
     def _add(self, tasks: Iterable[ReadyTask]) -> None:
         for task in tasks:
             self._heaps.setdefault((task.limits, task.timeout_s), []).append((task.queue_order, task))

@@ -71,7 +71,7 @@ class WorkerState:
     @property
     def places(self) -> int:
         """Return how many attempts it may own: its slots, and while its attempts are short some that wait there."""
-        return self.slots + self.pace.ahead(self.slots)
+        return self.slots + self.pace.ahead
 
     @property
     def is_taking_work(self) -> bool:

@@ -113,7 +113,7 @@ class WorkerLink:
         )
 
     def _take_output(self, attempt_id: str, stream: str, captured: CapturedOutput) -> bytes:
-        kept = self._outputs.pop((attempt_id, stream), None)
+        kept = self._outputs.pop((attempt_id, stream), None) if self._outputs else None
         if captured.data is None and captured.sha256 is not None:
             return b""  # It lies in the blob store.
         data = captured.data if captured.data is not None else bytes(kept or b"")

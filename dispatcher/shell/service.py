@@ -16,6 +16,7 @@ from dispatcher.core.effects import (
     Effect,
     FetchFitting,
     FetchReady,
+    ReadyTask,
     RecordSuperseded,
     Send,
     SuspendWorker,
@@ -37,7 +38,7 @@ from dispatcher.shell.handshake import Admitted
 from dispatcher.shell.latest_vitals import LatestVitals
 from dispatcher.shell.link import WorkerLink
 from dispatcher.shell.output_reader import OutputReader
-from dispatcher.shell.steps import FETCHES, RECORDS, Step, output_bytes
+from dispatcher.shell.steps import Step, sorted_out
 from dispatcher.shell.transfer_roster import TransferRoster
 from dispatcher.shell.trust_desk import TrustDesk
 from dispatcher.shell.wishes_watch import WishesWatch
@@ -135,9 +136,9 @@ class DispatcherService:
 
     # --- wishes from people ------------------------------------------------------------------------
 
-    def on_tasks_submitted(self, classes: Iterable[TaskClass]) -> None:
-        """Look at the queue; call on the loop."""
-        self._perform(self._reactor.on_tasks_submitted(classes))
+    def on_tasks_submitted(self, classes: Iterable[TaskClass], tasks: Sequence[ReadyTask] = ()) -> None:
+        """Take these tasks or, told none, look at the queue; call on the loop."""
+        self._perform(self._reactor.on_tasks_submitted(classes, tasks))
 
     def on_cancel_requested(self, task_id: str) -> None:
         """Kill the task's live attempt; call on the loop."""
@@ -246,6 +247,12 @@ class DispatcherService:
         now = self._loop.time()
         worker_id = link.worker_id
         match message:
+            case AttemptFinished():
+                stdout, stderr = link.take_outputs(message)
+                effects = self._reactor.on_attempt_finished(
+                    worker_id, message.attempt_id, message.report, stdout, stderr, now
+                )
+                self._perform(effects, is_urgent=not self._reactor.has_stock(worker_id))
             case Heartbeat():
                 self._vitals.note(worker_id, message.vitals)
                 link.send(HeartbeatAck(sequence=message.sequence))
@@ -255,12 +262,6 @@ class DispatcherService:
                 self._perform(effects, is_urgent=not self._reactor.has_stock(worker_id))
             case OutputPiece():
                 self._output_reader.on_piece(link.link_id, message)
-            case AttemptFinished():
-                stdout, stderr = link.take_outputs(message)
-                effects = self._reactor.on_attempt_finished(
-                    worker_id, message.attempt_id, message.report, stdout, stderr, now
-                )
-                self._perform(effects, is_urgent=not self._reactor.has_stock(worker_id))
             case AttemptRejected():
                 self._perform(
                     self._reactor.on_attempt_rejected(
@@ -301,14 +302,13 @@ class DispatcherService:
     def _perform(self, effects: Sequence[Effect], *, is_urgent: bool = True) -> None:
         if not effects:
             return
-        records = [effect for effect in effects if isinstance(effect, RECORDS)]
+        records, wanted, output_bytes = sorted_out(effects)
         commit = self._writer.submit(records, is_urgent=is_urgent) if records else None
-        self._enter_step(commit, effects, output_bytes(records))
-        for effect in effects:
-            if isinstance(effect, FETCHES):
-                fetch = self._loop.create_task(self._fetch(effect))
-                self._fetches.add(fetch)
-                fetch.add_done_callback(self._on_fetch_done)
+        self._enter_step(commit, effects, output_bytes)
+        for look in wanted:
+            fetch = self._loop.create_task(self._fetch(look))
+            self._fetches.add(fetch)
+            fetch.add_done_callback(self._on_fetch_done)
 
     def _enter_step(
         self, commit: asyncio.Future[frozenset[AttemptKey]] | None, effects: Sequence[Effect], waiting_bytes: int = 0
@@ -316,13 +316,11 @@ class DispatcherService:
         self._steps.append(Step(commit, effects, waiting_bytes))
         self._waiting_bytes += waiting_bytes
         self._has_steps.set()
-        self._settle_room()
-
-    def _settle_room(self) -> None:
-        if len(self._steps) < MAX_WAITING_STEPS and self._waiting_bytes < MAX_WAITING_BYTES:
-            self._has_room.set()
-        else:
+        if not self._is_room():
             self._has_room.clear()
+
+    def _is_room(self) -> bool:
+        return len(self._steps) < MAX_WAITING_STEPS and self._waiting_bytes < MAX_WAITING_BYTES
 
     async def _carry_out(self) -> None:
         """Carry out steps in order, each after its commit: a message never overtakes an earlier one."""
@@ -333,7 +331,8 @@ class DispatcherService:
                 self._steps.popleft()
                 self._waiting_bytes -= step.output_bytes
                 self._send_all(step.effects, refused)
-                self._settle_room()
+                if not self._has_room.is_set() and self._is_room():
+                    self._has_room.set()
             self._has_steps.clear()
             if self._failure is not None:
                 raise self._failure

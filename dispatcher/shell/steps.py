@@ -13,6 +13,7 @@ from dispatcher.core.effects import (
     Effect,
     FetchFitting,
     FetchReady,
+    Record,
     RecordGivenUp,
     RecordOutcome,
     RecordStarted,
@@ -20,12 +21,11 @@ from dispatcher.core.effects import (
     SuspendWorker,
 )
 
-RECORDS: Final = (ClaimTask, RecordStarted, RecordOutcome, RecordGivenUp, RecordSuperseded, SuspendWorker)
-FETCHES: Final = (FetchReady, FetchFitting)
-_OUTCOMES: Final = (RecordOutcome, RecordSuperseded)
+RECORDS: Final = frozenset({ClaimTask, RecordStarted, RecordOutcome, RecordGivenUp, RecordSuperseded, SuspendWorker})
+FETCHES: Final = frozenset({FetchReady, FetchFitting})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Step:
     """Effects to carry out once their records, if there are any, and all steps before them are committed."""
 
@@ -34,6 +34,17 @@ class Step:
     output_bytes: int
 
 
-def output_bytes(records: Sequence[Effect]) -> int:
-    """Return how much output of commands the records hold."""
-    return sum(len(record.stdout) + len(record.stderr) for record in records if isinstance(record, _OUTCOMES))
+def sorted_out(effects: Sequence[Effect]) -> tuple[list[Record], list[FetchReady | FetchFitting], int]:
+    """Return the records and the looks among them, and how much output of commands the records hold."""
+    records: list[Record] = []
+    fetches: list[FetchReady | FetchFitting] = []
+    output_bytes = 0
+    for effect in effects:
+        kind = type(effect)
+        if kind in RECORDS:
+            records.append(effect)  # type: ignore[arg-type]  # told by its kind: quicker than to ask for each in turn
+            if kind is RecordOutcome or kind is RecordSuperseded:
+                output_bytes += len(effect.stdout) + len(effect.stderr)  # type: ignore[union-attr]
+        elif kind in FETCHES:
+            fetches.append(effect)  # type: ignore[arg-type]
+    return records, fetches, output_bytes

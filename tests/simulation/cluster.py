@@ -17,6 +17,8 @@ from tests.simulation.world import InvariantBroken, Network, World
 from worker_node.core.outcome import Outcome
 
 MAX_LOSSES = 5
+FEW_TASKS = 4
+"""So many that are submitted together are told to the engine, which then need not look."""
 
 
 @dataclass(slots=True)
@@ -83,7 +85,9 @@ class SimCluster:
             return
         self.store.insert(rows)
         if self.world.random.random() < 0.95:  # the rest is committed by another process, which tells nobody
-            self.dispatcher.hear_submitted({row.task_class for row in rows})
+            told = [row.ready() for row in rows if row.status == "queued"] if len(rows) <= FEW_TASKS else []
+            late_s = self.world.random.choice((0.0, 0.0, 0.05))
+            self.world.after(late_s, self.dispatcher.hear_submitted, {row.task_class for row in rows}, told)
         self.world.after(self.world.random.uniform(0.001, 0.01), self._answer_request, rows, life)
 
     def _answer_request(self, rows: list[TaskRow], life: int) -> None:

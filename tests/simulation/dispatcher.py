@@ -170,10 +170,10 @@ class SimDispatcher(Process):
 
     # --- people's wishes ---------------------------------------------------------------------------
 
-    def hear_submitted(self, classes: set[Any]) -> None:
-        """Learn that tasks were committed."""
+    def hear_submitted(self, classes: set[Any], tasks: list[Any]) -> None:
+        """Learn that tasks were committed, and perhaps what they were like then."""
         if self.is_alive:
-            self.later(0.0, lambda: self._perform(self.reactor.on_tasks_submitted(classes)))
+            self.later(0.0, lambda: self._perform(self.reactor.on_tasks_submitted(classes, tasks)))
 
     def hear_cancelled(self, task_id: str) -> None:
         """Learn that a cancel of a live attempt was committed."""
