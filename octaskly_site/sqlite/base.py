@@ -23,7 +23,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
         # Where others hold on to it for longer than SQLite would wait, let SQLite say so.
         self._is_writer = _writers.acquire(timeout=self.settings_dict["OPTIONS"]["timeout"])
         try:
-            super()._start_transaction_under_autocommit()  # type: ignore[misc]  # the stubs lack it
+            # Django's own makes a cursor of several layers for it, in each request that writes.
+            with self.wrap_database_errors:
+                mode = self.transaction_mode  # type: ignore[attr-defined]  # the stubs lack it
+                self.connection.execute(f"BEGIN {mode or 'DEFERRED'}")
         except BaseException:
             self._leave()
             raise

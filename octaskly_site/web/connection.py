@@ -11,6 +11,7 @@ from typing import Any, cast
 from daphne.http_protocol import HTTPFactory
 from twisted.internet import reactor
 from twisted.internet.protocol import connectionDone
+from twisted.internet.tcp import Server as TcpServer
 from twisted.web.http import HTTPChannel
 
 from octaskly_site.web.request import Request
@@ -47,6 +48,14 @@ class Connection(HTTPChannel):
         """Send the head of a response, as one piece: the transport would look at each of thirty."""
         lines = [b"%s: %s" % (name, value) for name, values in headers.getAllRawHeaders() for value in values]
         cast("Any", self.transport).write(b"\r\n".join([b"%s %s %s" % (version, code, reason), *lines, b"\r\n"]))
+
+    def requestDone(self, request: Any) -> None:  # noqa: N802 - Twisted's name
+        """Go on to the next request, and send the response at once: else the loop asks first whether the socket takes it."""
+        super().requestDone(request)
+        transport: Any = self.transport
+        # One that is to be closed is left to the reactor, which does that behind the last byte.
+        if isinstance(transport, TcpServer) and transport.connected and not transport.disconnecting:
+            transport.doWrite()
 
     def connectionLost(self, reason: Any = connectionDone) -> None:  # noqa: N802 - Twisted's name
         """Hear that the client is gone."""

@@ -11,6 +11,7 @@ from typing import IO, Any, cast
 
 from daphne.http_protocol import WebRequest
 from twisted.internet import reactor
+from twisted.web.http import NO_BODY_CODES
 
 from accounts_app.rest.problem_document import PROBLEM_TYPE, problem_document
 from octaskly_site.query import wants_to_follow
@@ -42,6 +43,7 @@ class Request(WebRequest):
         self._closing: Any = None
         self._is_body_due = False
         self._pace: Any = None
+        self._head: Any = None
         # Twisted would look for the fields of forms, in all of the body at once, on the loop that everything is on.
         super().__init__(*args, **kwargs, parsePOSTFormSubmission=False)
         self.room = Room(self.server.limits.stalled_s)
@@ -166,6 +168,39 @@ class Request(WebRequest):
 
     # --- the response ------------------------------------------------------------------------------
 
+    def handle_reply(self, message: dict[str, Any]) -> None:
+        """Send what the application says. The head waits for the body: mostly both go as one piece."""
+        if message["type"] == "http.response.start" and self._head is None and not self._response_started:
+            self._head = message
+            return
+        head, self._head = self._head, None
+        if head is not None:
+            if not message.get("more_body") and self._send_whole(head, message.get("body", b"")):
+                return
+            super().handle_reply(head)
+        super().handle_reply(message)
+
+    def _send_whole(self, head: dict[str, Any], body: bytes) -> bool:
+        """Send a response as it is, past Twisted's care for each header; False for one that needs that care."""
+        if self.finished or self._disconnected or self.channel is None:
+            return False
+        status, said = head["status"], head.get("headers", ())
+        is_plain = self.clientproto == b"HTTP/1.1" and self.method != b"HEAD" and status not in NO_BODY_CODES
+        if not is_plain or not any(name.lower() == b"content-length" for name, _ in said):
+            return False
+        of_connection = [(name, value) for name, values in self.responseHeaders.getAllRawHeaders() for value in values]
+        lines = [b"%s: %s" % line for line in (*said, *of_connection, (b"Server", self.server.server_name.encode()))]
+        if any(b"\n" in line or b"\r" in line for line in lines):
+            return False
+        self._response_started = True
+        self.setResponseCode(status)
+        self.startedWriting = 1
+        self.sentLength = len(body)
+        first = b"%s %d %s" % (self.clientproto, status, self.code_message)
+        self.channel.write(b"\r\n".join([first, *lines, b"", body]))
+        self.finish()
+        return True
+
     def watch_room(self) -> None:
         """Have the transport tell whether it takes more of the response."""
         if self.producer is None and self.channel is not None and not self.finished:
@@ -200,10 +235,10 @@ class Request(WebRequest):
         # Daphne takes this header for a proxy's word, whoever sends it.
         self.requestHeaders.removeHeader(b"Daphne-Root-Path")
         path, _, query = self.uri.partition(b"?")
-        self.is_live = path in WAIT_PATHS or wants_to_follow(query)
+        self.is_live = path in WAIT_PATHS or (query != b"" and wants_to_follow(query))
         return super().process()
 
     def check_timeouts(self) -> None:
         """Answer 503 when the application takes too long to begin; what is under way or live takes its time."""
-        if not self._response_started and not self.is_live:
+        if not self._response_started and self._head is None and not self.is_live:
             super().check_timeouts()

@@ -8,10 +8,12 @@ from io import BytesIO
 from types import SimpleNamespace
 
 import pytest
+from django.contrib.sessions.middleware import SessionMiddleware
 from django.http import HttpResponse, StreamingHttpResponse
-from django.urls import path
+from django.urls import path, re_path
+from django.views.decorators.csrf import csrf_exempt
 
-from accounts_app.rest.fallbacks import server_error
+from accounts_app.rest.fallbacks import bad_request, server_error
 from octaskly_site import threaded_django
 from octaskly_site.threaded_django import ThreadedDjango
 
@@ -38,8 +40,13 @@ def stream(request):
     return answer
 
 
-handler500 = server_error
-urlpatterns = [path("where", where), path("api/fail", fail), path("stream", stream)]
+handler400, handler500 = bad_request, server_error
+urlpatterns = [
+    path("where", where),
+    path("api/fail", fail),
+    path("stream", stream),
+    re_path("^api/v1/tasks/?$", csrf_exempt(where)),
+]
 
 
 def scope_of(address: str) -> dict:
@@ -113,3 +120,50 @@ def test_a_stream_is_closed_when_its_client_leaves(served, monkeypatch):
 
     assert [message.get("body") for message in asyncio.run(story())] == [None, b"begun"]
     assert closed.is_set()
+
+
+def test_submissions_have_one_thread_for_themselves(settings):
+    """They take turns at the write lock anyway; whatever the form of the address."""
+    settings.ROOT_URLCONF = __name__
+    served = ThreadedDjango(2)
+    for address in ("/api/v1/tasks", "/api/v1/tasks/"):
+        answer = asyncio.run(served.answer({**scope_of(address), "method": "POST"}, BytesIO()))
+        assert answer.content == b"octaskly-submissions_0"
+    assert asyncio.run(served.answer(scope_of("/api/v1/tasks"), BytesIO())).content == b"octaskly-web_0"
+
+
+@pytest.mark.parametrize(
+    ("address", "headers", "is_quick"),
+    [
+        ("/api/v1/tasks", {}, True),
+        ("/api/v1/tasks", {b"cookie": b"sessionid=x"}, False),
+        ("/api/v1/tasks", {b"accept": b"text/html"}, False),
+        ("/api/v1/tasks", {b"authorization": b"Basic x"}, False),
+        ("/where", {}, False),
+    ],
+)
+def test_a_program_with_a_token_goes_past_the_middleware_of_pages(settings, monkeypatch, address, headers, is_quick):
+    """Its answer has the headers of all others; cookies, pages and other ways to sign in need sessions."""
+    settings.ROOT_URLCONF = __name__
+    seen = []
+    process = SessionMiddleware.process_request
+    monkeypatch.setattr(SessionMiddleware, "process_request", lambda *args: (seen.append(1), process(*args))[1])
+    scope = scope_of(address)
+    given = {b"host": b"127.0.0.1", b"authorization": b"Bearer x", **headers}
+    answer = asyncio.run(ThreadedDjango(1).answer({**scope, "headers": list(given.items())}, BytesIO()))
+    assert bool(seen) is not is_quick
+    names = (
+        "X-Content-Type-Options",
+        "Referrer-Policy",
+        "Cross-Origin-Opener-Policy",
+        "X-Frame-Options",
+        "Content-Length",
+    )
+    assert [name for name in names if name not in answer] == []
+
+
+def test_a_foreign_name_of_the_host_is_refused_on_the_quick_way_too(served):
+    """DNS rebinding ends here."""
+    headers = [(b"host", b"evil.example"), (b"authorization", b"Bearer x")]
+    answer = asyncio.run(served.answer({**scope_of("/api/v1/tasks"), "headers": headers}, BytesIO()))
+    assert (answer.status_code, answer["X-Content-Type-Options"]) == (400, "nosniff")
