@@ -17,7 +17,7 @@ import tempfile
 import time
 
 COMMAND = ["sh", "-c", "true"]
-WARM_UP = 100
+WARM_UP = 1000
 
 
 def _mark(word: str) -> None:

@@ -28,7 +28,8 @@ from benchmarks.spawn import SHELL
 from tests.support.cluster import Cluster
 
 LEVELS = ("basic", "strict")
-WARM_UP = 200
+WARM_UP = 1000
+"""Commands before those that are measured, here as with the other systems."""
 LOOK_EVERY_S = 0.02
 LONGEST_S = 300.0
 LIMITS = ("spawn limit, one process", "spawn limit, a process each")

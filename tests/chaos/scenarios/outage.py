@@ -15,7 +15,7 @@ def outage(scene: Field, form: Form) -> None:
     scene.begin(*NAMES, slots=SLOTS)
     count = len(NAMES) * SLOTS
     sleeps = [scene.random.uniform(10, 25) for _ in range(count // 2)]
-    sleeps += [scene.random.uniform(40, 48) for _ in range(count - len(sleeps))]
+    sleeps += [scene.random.uniform(48, 56) for _ in range(count - len(sleeps))]
     scene.client().submit([scene.ledger.new_task(after_s=sleep_s) for sleep_s in sleeps])
     scene.wait(lambda: scene.live_on(*NAMES) == count, f"{count} commands run")
     assert scene.dispatcher is not None
