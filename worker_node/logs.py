@@ -61,6 +61,13 @@ def set_up(general: int, modules: Mapping[str, int], *, as_json: bool) -> None:
     root.setLevel(general)
     for name, level in {**QUIET, **modules}.items():
         logging.getLogger(name).setLevel(level)
+    logging.getLogger("zeroconf").addFilter(_without_traceback)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Leave the message of a network that is gone, which says it all, and not how the library came to meet it."""
+    record.exc_info = None
+    return True
 
 
 def escaped(text: str) -> str:

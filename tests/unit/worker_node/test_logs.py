@@ -87,3 +87,21 @@ def test_what_is_given_as_extra_stands_beside_the_message():
         "level": "warn", "module": "worker_node.node", "message": "hello", "folder": "/x", "seen": ["1"],
         "event": "attempt_ended", "attempt_id": "t-1.2", "task_id": "t-1", "attempt": 2, "detail": "\u202eevil\n",
     }  # fmt: skip
+
+
+def test_a_network_that_is_gone_is_one_line(monkeypatch, capsys):
+    """The library for mDNS would tell of it with a traceback; a failure of ours keeps its own."""
+    root, talker = logging.getLogger(), logging.getLogger("zeroconf")
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(talker, "filters", [])
+    before = root.level
+    try:
+        logs.set_up(*logs.parse_levels("info"), as_json=False)
+        for logger in (talker, logging.getLogger("worker_node.node")):
+            logger.warning("Network is unreachable", exc_info=OSError("Network is unreachable"))
+    finally:
+        root.setLevel(before)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].endswith("zeroconf: Network is unreachable")
+    assert lines[1].endswith("worker_node.node: Network is unreachable")
+    assert lines[2:] == ["    OSError: Network is unreachable"]
