@@ -14,11 +14,12 @@ from typing import Any, Final
 import msgspec
 from django.db import connection, transaction
 
+from accounts_app.many_rows import Insert
 from audit_app import keys
 from audit_app.chain import COLUMNS
 
 MAX_ACTOR: Final = 150
-_INSERT: Final = f"INSERT INTO audit_log ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608 - constant
+_INSERT: Final = Insert("audit_log", COLUMNS)
 as_json: Final = JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 """Details as a row holds them."""
 
@@ -30,7 +31,7 @@ class AuditEvent(msgspec.Struct, frozen=True, gc=False):
     actor: str = ""
     worker_id: str = ""
     task_id: str = ""
-    details: Mapping[str, Any] | str = {}
+    details: Mapping[str, Any] | str = "{}"
     """A text is what `as_json` gave: details that many events share are written out once."""
 
     def body(self, stored_time: str) -> tuple[str, ...]:
@@ -55,7 +56,7 @@ def record(*events: AuditEvent, at: datetime | None = None) -> None:
         cursor = connection.connection.cursor()
         end, highest_id = keys.open_end(cursor)
         rows, end = end.extended([event.body(stored_time) for event in events], highest_id)
-        cursor.executemany(_INSERT, rows)
+        _INSERT.run(cursor, rows)
         keys.move_end(cursor, end)
 
 
@@ -68,7 +69,7 @@ def append_offline(database: sqlite3.Connection, sealing_key: bytes, event: Audi
     if found is None:
         return
     rows, end = keys.opened_end(sealing_key, found[0]).extended([event.body(stored_time_of(at))], found[1] or 0)
-    database.executemany(_INSERT, rows)
+    _INSERT.run(database.cursor(), rows)
     database.execute("UPDATE audit_keys SET sealed_end = ?", [keys.sealed_end(sealing_key, end)])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-import uuid
 
 _LAST_OF_48_BITS = (1 << 48) - 1
 _TAIL_BITS = 74
@@ -38,4 +37,5 @@ def _to_text(value: int) -> str:
     time_ms = value >> _TAIL_BITS
     high = (value >> 62) & 0xFFF
     low = value & ((1 << 62) - 1)
-    return str(uuid.UUID(int=(time_ms << 80) | (7 << 76) | (high << 64) | (0b10 << 62) | low))
+    digits = f"{(time_ms << 80) | (7 << 76) | (high << 64) | (0b10 << 62) | low:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
 from django.conf import settings
 from django.db import connection
 
+from accounts_app.many_rows import Insert
 from accounts_app.plain_sql import db_time
 from dispatcher.ports import ReadyTask
 from octaskly_wire.messages import Limits
@@ -20,24 +23,25 @@ from tasks_app.models import TaskStatus
 from tasks_app.submission import LimitsSpec, TaskSpec
 
 LIMITS: Final = LimitsSpec.__struct_fields__
-_ASKED: Final = (
-    "id", "command", "name", "owner_id", "priority", "timeout_s", "max_retries", "sandbox", "network", "env", "inputs",
-    "outputs", "limits", *(f"asked_{name}" for name in LIMITS), "created_at", "available_at",
+_OWN: Final = ("id", "command", "name", "env", "inputs", "outputs")
+_SHARED: Final = (
+    "owner_id", "priority", "timeout_s", "max_retries", "sandbox", "network", "limits",
+    *(f"asked_{name}" for name in LIMITS), "created_at", "available_at",
 )  # fmt: skip
+"""What the tasks of a request mostly have in common."""
+_kind: Final = attrgetter("owner", "priority", "timeout_s", "max_retries", "sandbox", "network", "limits")
 _AT_FIRST: Final = {
     "status": f"'{TaskStatus.QUEUED.value}'", "attempt": "0", "failures": "0", "losses": "0", "stdout": "''",
     "stderr": "''", "stdout_truncated": "0", "stderr_truncated": "0",
 }  # fmt: skip
 """What the other columns that may not be null begin with, as SQL."""
-_VALUES: Final = ", ".join(["?"] * len(_ASKED) + list(_AT_FIRST.values()))
-_INSERT: Final = f"INSERT INTO tasks ({', '.join((*_ASKED, *_AT_FIRST))}) VALUES ({_VALUES})"  # noqa: S608 - constants
-
+_INSERT: Final = Insert("tasks", _OWN, _SHARED, _AT_FIRST)
 
 MAX_TOLD: Final = 16
 """So many tasks that came together are told to the engine one by one."""
 
 
-class NewTask(msgspec.Struct, kw_only=True):
+class NewTask(msgspec.Struct, kw_only=True, gc=False):
     """A task as it is at first, with the attributes that a row of the table has."""
 
     id: str
@@ -125,32 +129,32 @@ def ready_tasks(tasks: Sequence[NewTask]) -> list[ReadyTask]:
 def store(tasks: Sequence[NewTask], now: datetime) -> None:
     """Write tasks that were made now, in the caller's transaction."""
     now_text = db_time(now)
-    rows = (
-        (
-            task.id,
-            task.command,
-            task.name,
-            task.owner.pk,
-            task.priority,
-            task.timeout_s,
-            task.max_retries,
-            task.sandbox,
-            task.network,
-            _as_json(task.env),
-            _as_json(task.inputs),
-            _as_json(task.outputs),
-            _as_json(task.limits),
-            *map(task.limits.get, LIMITS),
-            now_text,
-            now_text,
-        )
-        for task in tasks
-    )
+    cursor = connection.connection.cursor()
     with connection.wrap_database_errors:
-        connection.connection.executemany(_INSERT, rows)
+        for _, alike in groupby(tasks, _kind):
+            some = list(alike)
+            first = some[0]
+            shared = (
+                first.owner.pk,
+                first.priority,
+                first.timeout_s,
+                first.max_retries,
+                first.sandbox,
+                first.network,
+                json.dumps(first.limits),
+                *map(first.limits.get, LIMITS),
+                now_text,
+                now_text,
+            )
+            _INSERT.run(cursor, [_own_values(task) for task in some], shared)
 
 
-def _as_json(value: dict[str, Any] | list[str]) -> str:
-    if value:
-        return json.dumps(value)
-    return "{}" if isinstance(value, dict) else "[]"
+def _own_values(task: NewTask) -> tuple[str, ...]:
+    return (
+        task.id,
+        task.command,
+        task.name,
+        json.dumps(task.env) if task.env else "{}",
+        json.dumps(task.inputs) if task.inputs else "[]",
+        json.dumps(task.outputs) if task.outputs else "[]",
+    )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -24,7 +23,6 @@ MAX_SINGLE_BODY_BYTES: Final = 1 << 20
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _RESERVED_PREFIX: Final = "OCTASKLY_"
 
-Refuse = Callable[[str, str], NoReturn]
 Megabytes = Annotated[int, Meta(ge=1, le=1 << 24)]
 
 
@@ -96,7 +94,10 @@ def read_submission(body: bytes) -> tuple[list[TaskSpec], bool]:
     if len(specs) > MAX_TASKS:
         raise InvalidSubmission("", f"{len(specs)} tasks in one request; at most {MAX_TASKS} are allowed")
     for position, spec in enumerate(specs):
-        _check(spec, prefix_of(position, is_list=is_list))
+        try:
+            _check(spec)
+        except InvalidSubmission as error:
+            raise InvalidSubmission(prefix_of(position, is_list=is_list) + error.field, error.message) from None
     if (count := sum(len(spec.inputs) for spec in specs)) > MAX_INPUTS_IN_ALL:
         raise InvalidSubmission("", f"{count} inputs in one request; at most {MAX_INPUTS_IN_ALL} are allowed")
     return specs, is_list
@@ -107,39 +108,42 @@ def prefix_of(position: int, *, is_list: bool) -> str:
     return f"[{position}]." if is_list else ""
 
 
-def _check(spec: TaskSpec, prefix: str) -> None:
-    def refuse(field: str, message: str) -> NoReturn:
-        raise InvalidSubmission(prefix + field, message)
-
+def _check(spec: TaskSpec) -> None:
     if "\0" in spec.command:
-        refuse("command", "must not contain a NUL character")
+        raise InvalidSubmission("command", "must not contain a NUL character")
     if len(spec.command) * 4 > MAX_COMMAND_BYTES and len(spec.command.encode()) > MAX_COMMAND_BYTES:
-        refuse("command", f"must have at most {MAX_COMMAND_BYTES} bytes")
+        raise InvalidSubmission("command", f"must have at most {MAX_COMMAND_BYTES} bytes")
     if spec.name and not spec.name.isprintable():
-        refuse("name", "must not contain control characters")
+        raise InvalidSubmission("name", "must not contain control characters")
     if spec.network and spec.sandbox is SandboxLevel.VERY_STRICT:
-        refuse("network", "is never given at sandbox very_strict")
+        raise InvalidSubmission("network", "is never given at sandbox very_strict")
     if spec.env:
-        _check_env(spec.env, refuse)
+        _check_env(spec.env)
+    if spec.inputs or spec.outputs:
+        _check_files(spec)
+
+
+def _check_env(env: dict[str, str]) -> None:
+    size = 0
+    for name, value in env.items():
+        if not _ENV_NAME.fullmatch(name):
+            text = f"{name[:64]!r} is no variable name: letters, digits and _, not a digit first"
+            raise InvalidSubmission("env", text)
+        if name.startswith(_RESERVED_PREFIX):
+            raise InvalidSubmission(f"env.{name}", f"names beginning with {_RESERVED_PREFIX} are reserved")
+        if "\0" in value:
+            raise InvalidSubmission(f"env.{name}", "must not contain a NUL character")
+        size += len(name) + len(value.encode()) + 2
+    if size > MAX_ENV_BYTES:
+        raise InvalidSubmission("env", f"must have at most {MAX_ENV_BYTES} bytes in all")
+
+
+def _check_files(spec: TaskSpec) -> None:
     for field, check, names in (("inputs", check_inputs, spec.inputs), ("outputs", check_outputs, spec.outputs)):
         try:
             check(names)
         except NotAllowed as error:
-            refuse(field, str(error))
-
-
-def _check_env(env: dict[str, str], refuse: Refuse) -> None:
-    size = 0
-    for name, value in env.items():
-        if not _ENV_NAME.fullmatch(name):
-            refuse("env", f"{name[:64]!r} is no variable name: letters, digits and _, not a digit first")
-        if name.startswith(_RESERVED_PREFIX):
-            refuse(f"env.{name}", f"names beginning with {_RESERVED_PREFIX} are reserved")
-        if "\0" in value:
-            refuse(f"env.{name}", "must not contain a NUL character")
-        size += len(name) + len(value.encode()) + 2
-    if size > MAX_ENV_BYTES:
-        refuse("env", f"must have at most {MAX_ENV_BYTES} bytes in all")
+            raise InvalidSubmission(field, str(error)) from None
 
 
 def _explained(text: str) -> InvalidSubmission:

@@ -18,9 +18,10 @@ MAX_KEYS: Final = 32_768
 """Of one object."""
 _MAX_SHOWN: Final = 64
 
+_TEXT: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _NEXT: Final = re.compile(
-    rb'(?:[^"{}\[\],]++|"(?:[^"\\]++|\\.)*+"(?!\s*+:))*+'  # values: passed over
-    rb'(?:("(?:[^"\\]++|\\.)*+")\s*+:|[{}\[\],])',  # a key, a comma or a bracket
+    rb'[^"{}\[\],]*+(?:' + _TEXT + rb'(?!\s*+:)[^"{}\[\],]*+)*+'  # values: passed over
+    rb"(?:(" + _TEXT + rb")\s*+:|[{}\[\],])",  # a key, a comma or a bracket
     re.DOTALL,
 )
 
@@ -39,7 +40,9 @@ def check_shape(text: bytes) -> None:
             return
         place = match.end()
         if match.lastindex:
-            key = _without_escapes(match[1])
+            key = match[1]
+            if b"\\" in key:
+                key = _without_escapes(key)
             if key in keys:
                 shown = key[1:-1].decode(errors="replace")[:_MAX_SHOWN]
                 raise BadShape(f"has the key {shown!r} twice in one object")
@@ -57,8 +60,6 @@ def check_shape(text: bytes) -> None:
 
 
 def _without_escapes(key: bytes) -> bytes:
-    if b"\\" not in key:
-        return key
     try:
         return json.dumps(json.loads(key), ensure_ascii=False).encode("utf-8", "surrogatepass")
     except ValueError:

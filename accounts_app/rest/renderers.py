@@ -21,4 +21,8 @@ class QuickJson(JSONRenderer):
             rendered: bytes = super().render(data, accepted_media_type, context)
             return rendered
         # Scripts of old cannot hold these two; REST framework spells them so that what we write is a script, too.
-        return _encode(data).replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
+        # They are rare, and their first byte alone is looked for ten times as fast.
+        document = _encode(data)
+        if b"\xe2" not in document:
+            return document
+        return document.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")

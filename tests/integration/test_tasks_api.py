@@ -222,6 +222,22 @@ def test_what_is_asked_for_can_be_searched(client):
     assert (row.asked_memory_mb, row.asked_open_files, row.asked_cpu_seconds) == (64, 8, None)
 
 
+def test_a_list_may_hold_tasks_of_many_kinds(client):
+    """Each is stored as it was asked for, whatever its neighbours share."""
+    asked = [
+        {"command": f"echo {number}", "priority": number // 60 % 2, "limits": {"disk_mb": 1 + number // 60}}
+        | ({"env": {"N": str(number)}, "outputs": ["a"]} if number % 7 else {})
+        for number in range(200)
+    ]
+    shown = client.post(URL, asked).json()
+    for fields, task, row in zip(asked, shown, Task.objects.order_by("id"), strict=True):
+        assert task.items() >= fields.items()
+        assert (row.id, row.command, row.priority) == (task["id"], fields["command"], fields["priority"])
+        assert (row.limits, row.asked_disk_mb, row.asked_memory_mb) == (fields["limits"], row.limits["disk_mb"], None)
+        assert (row.env, row.outputs) == (fields.get("env", {}), fields.get("outputs", []))
+        assert row.created_at == row.available_at
+
+
 @pytest.fixture
 def finished(client):
     """Return a finished task with kept output."""
