@@ -222,6 +222,10 @@ class Node:
     def _on_message(self, message: ToWorker) -> None:
         state = self._state
         match message:
+            case AssignAttempt():
+                effects = reactor.on_assign(state, message, self._loop.time())
+            case AcknowledgeOutcome():
+                effects = reactor.on_acknowledged(state, message.attempt_id)
             case ReadOutput():
                 self._runner.live.serve(message)
                 return
@@ -232,12 +236,8 @@ class Node:
                 self._witness.keep(message.checkpoint)
                 state.witnessed = self._witness.highest
                 return
-            case AssignAttempt():
-                effects = reactor.on_assign(state, message, self._loop.time())
             case CancelAttempt():
                 effects = reactor.on_cancel(state, message, self._loop.time())
-            case AcknowledgeOutcome():
-                effects = reactor.on_acknowledged(state, message.attempt_id)
             case OutcomeRefused():
                 extra = of_attempt("outcome_refused", message.attempt_id, detail=message.detail)
                 logger.error(
@@ -320,14 +320,14 @@ class Node:
                     self._links.close(effect.reason)
                 case LeaveForGood():
                     self._leave(effect.reason)
-        if self._state.can_leave:
-            self._is_quiet.set()
-        else:
-            self._is_quiet.clear()
         self._keeper.on_step()
-        ends_at = self._state.patience_ends_at
-        if self._patience is None and ends_at is not None:
+        if self._patience is None and (ends_at := self._state.patience_ends_at) is not None:
             self._patience = self._loop.call_at(ends_at, self._on_patience_over)
+        if self._state.is_stopping:  # else nobody waits for it
+            if self._state.can_leave:
+                self._is_quiet.set()
+            else:
+                self._is_quiet.clear()
 
     def _on_patience_over(self) -> None:
         self._patience = None

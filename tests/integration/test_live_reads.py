@@ -9,7 +9,7 @@ import pytest
 
 from octaskly_wire.messages import FromWorker, OutputPiece, ReadOutput
 from worker_node.shell import live_output
-from worker_node.shell.capture import Capture
+from worker_node.shell.capture import Captures
 from worker_node.shell.live_output import MAX_READS, PROMPT_BYTES, LiveOutput
 
 PATIENCE_S = 10.0
@@ -20,10 +20,11 @@ class Field:
 
     def __init__(self) -> None:
         self.live = LiveOutput()
-        self.stdout, self.stderr = Capture(), Capture()
+        captures = Captures()
+        self.stdout = captures.of("stdout")
         self.answers: asyncio.Queue[OutputPiece] = asyncio.Queue()
         self.live.attach(self._send)
-        self.live.begin("t.1", {"stdout": self.stdout, "stderr": self.stderr})
+        self.live.begin("t.1", captures)
 
     def _send(self, messages: Iterator[FromWorker]) -> None:
         for message in messages:

@@ -19,6 +19,8 @@ from octaskly_wire.messages import AssignAttempt
 from octaskly_wire.vocabulary import FailureReason, SandboxLevel
 from tests.support import levels, sandbox_bench
 from tests.support.sandbox_bench import BACKENDS, SECRET
+from worker_node.sandbox import last_words
+from worker_node.sandbox.events import MAX_WRITTEN_BYTES
 from worker_node.sandbox.host import CommandEnd
 from worker_node.sandbox.limits import NO_SETTINGS
 from worker_node.sandbox.policy import INSIDE, SandboxPlan, plan_attempt
@@ -90,6 +92,38 @@ def test_a_flood_of_output_keeps_head_and_tail(play):
     assert b"bytes left out" in kept.data
 
 
+@pytest.mark.parametrize("size", [MAX_WRITTEN_BYTES - 1, MAX_WRITTEN_BYTES, MAX_WRITTEN_BYTES + 1, 60_000])
+def test_output_comes_whole_however_much_a_short_command_writes(play, size):
+    """What is too much for the word of its end stays in its pipe, and is read from there."""
+    outcome = play(
+        lambda bench: bench.run(f"head -c {size} /dev/zero; head -c {size} /dev/zero | tr '\\0' x >&2")
+    ).outcome
+    assert (outcome.stdout.data, outcome.stderr.data) == (b"\0" * size, b"x" * size)
+
+
+def test_a_command_whose_output_cannot_be_taken_is_killed_and_lost(play, monkeypatch):
+    """The worker has no descriptor left for it: what nobody would read is not run on."""
+    receive = last_words.receive
+
+    def receive_no_fds(*arguments):
+        message, fds = receive(*arguments)
+        for fd in fds:
+            os.close(fd)
+        return message, []
+
+    monkeypatch.setattr(last_words, "receive", receive_no_fds)
+    mark = "1000.00012345"
+
+    async def scene(bench):
+        ending = await bench.run(f"sleep {mark}")
+        await sandbox_bench.until(lambda: not sandbox_bench.processes_with(mark))
+        return ending.report
+
+    report = play(scene)
+    assert report.failure_reason is FailureReason.WORKER_LOST
+    assert "too many open descriptors" in report.detail
+
+
 def test_the_command_has_three_descriptors_and_no_input(play, level):
     """Standard input is empty and nothing else is inherited."""
     ending = play(lambda bench: bench.run("cat; ls /proc/self/fd", level))
@@ -124,6 +158,17 @@ def test_an_attempt_finds_nothing_of_the_one_before_it(play, level):
         return (await bench.run("ls -A", level)).stdout
 
     assert play(scene) == b""
+
+
+def test_an_order_that_says_only_what_is_new_keeps_nothing_of_the_attempt_before(play):
+    """A variable that changes, one that comes and one that goes: each attempt has its own."""
+
+    async def scene(bench):
+        wishes = [{"A": "1"}, {"A": "2"}, {"A": "2", "B": "3"}, {}, {"B": "4"}]
+        show = "echo $OCTASKLY_TASK_ID ${A-none} ${B-none}"
+        return [(await bench.run(show, env=env)).stdout for env in wishes]
+
+    assert play(scene) == [b"t0 1 none\n", b"t1 2 none\n", b"t2 2 3\n", b"t3 none none\n", b"t4 none 4\n"]
 
 
 @pytest.mark.parametrize("level", [SandboxLevel.STRICT, SandboxLevel.VERY_STRICT])
@@ -289,6 +334,33 @@ def test_a_failing_step_refuses_the_attempt(play, change, words, level):
     assert heard.startswith("refused: ")
     assert words in heard
     assert again == b"well\n"
+
+
+def test_what_cannot_be_told_is_refused_and_costs_no_supervisor(play):
+    """A variable of the worker that is no text: the idle supervisors go on to serve others."""
+
+    async def scene(bench):
+        for ending in [bench.start("sleep 0.1") for _ in range(2)]:
+            await ending.is_over.wait()
+        before = supervisors_of(bench)
+        refusal = (await bench.run("true", env={"A": "\udcff"})).refusal
+        assert (await bench.run("true")).report.failure_reason is None
+        return before, refusal, supervisors_of(bench), len(bench.host._idle)
+
+    before, refusal, after, idle = play(scene)
+    assert "surrogates" in refusal
+    assert (before, len(before)) == (after, idle)
+
+
+def supervisors_of(bench) -> set[int]:
+    """Return the supervisors that live."""
+    return {process.pid for process in psutil.Process(bench.host.spawner_pid).children()}
+
+
+def test_a_command_may_remove_its_own_folder(play):
+    """Where it can: its supervisor goes on to look after it, and the end is told as ever."""
+    report = play(lambda bench: bench.run('cd /; rmdir "$HOME"; sleep 0.3; exit 3')).report
+    assert (report.failure_reason, report.exit_code) == (FailureReason.EXIT_CODE, 3)
 
 
 def test_a_workspace_that_cannot_be_made_refuses_the_attempt(play, tmp_path):

@@ -2,82 +2,72 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from octaskly_wire.messages import AssignAttempt, FromWorker, OutputFile
 from worker_node.core.outcome import Outcome
 
 
-@dataclass(frozen=True)
-class StartCommand:
+class StartCommand(msgspec.Struct, frozen=True):
     """Run the assignment's command with this backend."""
 
     assignment: AssignAttempt
     backend: str
 
 
-@dataclass(frozen=True)
-class StopCommand:
+class StopCommand(msgspec.Struct, frozen=True):
     """End a command's whole process tree: with TERM and a grace, or at once."""
 
     attempt_id: str
     at_once: bool = False
 
 
-@dataclass(frozen=True)
-class Send:
+class Send(msgspec.Struct, frozen=True):
     """Send a small message ahead of all bulk."""
 
     message: FromWorker
 
 
-@dataclass(frozen=True)
-class SendOutcome:
+class SendOutcome(msgspec.Struct, frozen=True):
     """Send an outcome with its output."""
 
     attempt_id: str
     outcome: Outcome
 
 
-@dataclass(frozen=True)
-class StoreContents:
+class StoreContents(msgspec.Struct, frozen=True):
     """Send the contents that an outcome names to the dispatcher, ahead of the outcome; once is enough."""
 
     attempt_id: str
     contents: tuple[OutputFile, ...]
 
 
-@dataclass(frozen=True)
-class ReleaseContents:
+class ReleaseContents(msgspec.Struct, frozen=True):
     """Stop sending an outcome's contents and let go of them."""
 
     attempt_id: str
 
 
-@dataclass(frozen=True)
-class SpoolOutcome:
+class SpoolOutcome(msgspec.Struct, frozen=True):
     """Write an outcome to disk, where it outlives this process."""
 
     attempt_id: str
     outcome: Outcome
 
 
-@dataclass(frozen=True)
-class ForgetOutcome:
+class ForgetOutcome(msgspec.Struct, frozen=True):
     """Delete what was spooled of an outcome."""
 
     attempt_id: str
 
 
-@dataclass(frozen=True)
-class CloseLink:
+class CloseLink(msgspec.Struct, frozen=True):
     """Give the connection up; a new one follows."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class LeaveForGood:
+class LeaveForGood(msgspec.Struct, frozen=True):
     """End the program: trying again cannot help."""
 
     reason: str

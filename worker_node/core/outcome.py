@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from typing import Final
 
 import msgspec
 
@@ -19,8 +19,7 @@ from octaskly_wire.messages import (
 from octaskly_wire.vocabulary import FailureReason, OutputStream, SandboxLevel
 
 
-@dataclass(frozen=True)
-class KeptOutput:
+class KeptOutput(msgspec.Struct, frozen=True):
     """What was kept of one stream, head and tail joined by a marker line when something was left out."""
 
     data: bytes = b""
@@ -48,13 +47,16 @@ class KeptOutput:
         return len(self.data) > MAX_INLINE_OUTPUT_BYTES
 
 
-@dataclass(frozen=True)
-class Outcome:
+NOTHING_KEPT: Final = KeptOutput()
+"""Of a stream to which nothing was written."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
     """A finished attempt in hand until the dispatcher has committed it."""
 
     report: OutcomeReport
-    stdout: KeptOutput = KeptOutput()
-    stderr: KeptOutput = KeptOutput()
+    stdout: KeptOutput = NOTHING_KEPT
+    stderr: KeptOutput = NOTHING_KEPT
 
     @property
     def is_bulky(self) -> bool:
@@ -64,6 +66,8 @@ class Outcome:
     @property
     def contents(self) -> tuple[OutputFile, ...]:
         """Return what the dispatcher must have before this is sent, each content once."""
+        if not (self.report.outputs or self.stdout.content or self.stderr.content):
+            return ()  # as after most commands
         long_streams = [stream.content for stream in (self.stdout, self.stderr) if stream.content is not None]
         by_digest = {content.sha256: content for content in (*self.report.outputs, *long_streams)}
         return tuple(by_digest.values())
@@ -75,8 +79,8 @@ class Outcome:
         if report.outputs:
             reason = report.failure_reason or FailureReason.STAGING
             report = msgspec.structs.replace(report, outputs=[], failure_reason=reason, detail=detail)
-        stdout, stderr = (replace(stream, content=None) for stream in (self.stdout, self.stderr))
-        return replace(self, report=report, stdout=stdout, stderr=stderr)
+        stdout, stderr = (msgspec.structs.replace(stream, content=None) for stream in (self.stdout, self.stderr))
+        return Outcome(report, stdout, stderr)
 
     def messages(self, attempt_id: str) -> Iterator[FromWorker]:
         """Yield the chunks in order, then the AttemptFinished they belong to."""
@@ -85,8 +89,14 @@ class Outcome:
             if output.is_bulky:
                 for offset in range(0, len(output.data), MAX_CHUNK_BYTES):
                     yield OutputChunk(attempt_id, stream, offset, output.data[offset : offset + MAX_CHUNK_BYTES])
+        yield self.last_message(attempt_id)
+
+    def last_message(self, attempt_id: str) -> AttemptFinished:
+        """Return what all of an outcome is in that is not bulky."""
+        if self.stdout is NOTHING_KEPT and self.stderr is NOTHING_KEPT:
+            return AttemptFinished(attempt_id, self.report)
         report = msgspec.structs.replace(self.report, stdout=self.stdout.describe(), stderr=self.stderr.describe())
-        yield AttemptFinished(attempt_id, report)
+        return AttemptFinished(attempt_id, report)
 
 
 def never_ran(reason: FailureReason, sandbox: SandboxLevel, backend: str, detail: str) -> Outcome:

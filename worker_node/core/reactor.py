@@ -55,7 +55,7 @@ def on_assign(state: WorkerState, assignment: AssignAttempt, now: float) -> list
         return reject(state, attempt_id, *objection)
     if len(state.running) >= state.offer.slots and len(state.waiting) >= state.max_waiting:
         return reject(state, attempt_id, RejectionReason.NO_FREE_SLOT, "all slots are taken")
-    state.waiting[attempt_id] = WaitingAttempt(assignment, now)
+    state.waiting[attempt_id] = WaitingAttempt(assignment, now, state.offer)
     return _fill_slots(state)
 
 
@@ -237,14 +237,16 @@ def on_drain_timeout(state: WorkerState) -> list[Effect]:
 
 def _fill_slots(state: WorkerState) -> list[Effect]:
     effects: list[Effect] = []
-    while state.waiting and len(state.running) < state.offer.slots:
-        assignment = state.waiting.pop(next(iter(state.waiting))).assignment
-        if objection := state.offer.objection_to(assignment):
-            # It was fine when it was taken; a level may have been lost since.
+    offer = state.offer
+    while state.waiting and len(state.running) < offer.slots:
+        waiting = state.waiting.pop(next(iter(state.waiting)))
+        assignment = waiting.assignment
+        # It was fine when it was taken; a level may have been lost since.
+        if waiting.offer is not offer and (objection := offer.objection_to(assignment)):
             effects += reject(state, assignment.attempt_id, *objection)
             continue
         state.running[assignment.attempt_id] = RunningAttempt(assignment)
-        effects.append(StartCommand(assignment, state.offer.backend_of(assignment.sandbox) or ""))
+        effects.append(StartCommand(assignment, offer.backend_of(assignment.sandbox) or ""))
     return effects
 
 

@@ -92,8 +92,10 @@ def forget(state: WorkerState, attempt_id: str) -> list[Effect]:
 
 def settle_pause(state: WorkerState) -> list[Effect]:
     """Begin or end the pause; what waits for a slot is handed back when it begins."""
-    has_failed = any(kept.failed_at is not None for kept in state.finished.values())
-    reason = (state.disk_shortage or (state.spool_failure if has_failed else ""))[:MAX_REASON]
+    failure = state.spool_failure
+    if failure and all(kept.failed_at is None for kept in state.finished.values()):
+        failure = state.spool_failure = ""
+    reason = (state.disk_shortage or failure)[:MAX_REASON]
     if bool(reason) == bool(state.pause_reason):
         return []
     state.pause_reason = reason

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
+
+import msgspec
 
 from octaskly_wire.messages import (
     NO_LIMITS,
@@ -18,8 +22,8 @@ from octaskly_wire.messages import (
 from octaskly_wire.vocabulary import Admission, HeldPhase, RejectionReason, SandboxLevel
 from worker_node.core.outcome import Outcome
 
-MAX_WAITING_A_SLOT: Final = 17
-"""What is given ahead, which is sixteen a slot, and what comes in the place of an attempt that is being killed for nobody."""
+MAX_WAITING_A_SLOT: Final = 25
+"""What is given ahead, which is twenty-four a slot, and what comes in the place of an attempt that is being killed for nobody."""
 GATHER_S: Final = 0.003
 MUCH_GATHER_S: Final = 0.01
 """How long what is to be told waits for more while work waits for the slots, and while much does: each write wakes the
@@ -44,9 +48,13 @@ class Offer:
     unproven: tuple[UnprovenLevel, ...] = ()
     """The other levels, each with the reason."""
 
+    @cached_property
+    def _backends(self) -> Mapping[SandboxLevel, str]:
+        return {proof.level: proof.backend for proof in self.proofs}
+
     def backend_of(self, level: SandboxLevel) -> str | None:
         """Return what enforces a level here, None when it is not offered."""
-        return next((proof.backend for proof in self.proofs if proof.level is level), None)
+        return self._backends.get(level)
 
     def objection_to(self, assignment: AssignAttempt) -> tuple[RejectionReason, str] | None:
         """Return why this worker must not run an assignment, None when it may."""
@@ -64,16 +72,16 @@ class Offer:
         return assignment.limits.excess_over(self.max_limits)
 
 
-@dataclass(frozen=True)
-class WaitingAttempt:
+class WaitingAttempt(msgspec.Struct, frozen=True):
     """An attempt that was assigned while all slots were taken."""
 
     assignment: AssignAttempt
     since: float
+    offer: Offer
+    """Which it was within."""
 
 
-@dataclass
-class RunningAttempt:
+class RunningAttempt(msgspec.Struct):
     """An attempt whose command was ordered and has not ended."""
 
     assignment: AssignAttempt
@@ -83,8 +91,7 @@ class RunningAttempt:
     """No outcome is wanted."""
 
 
-@dataclass
-class FinishedAttempt:
+class FinishedAttempt(msgspec.Struct):
     """An outcome in hand until the dispatcher says that it is committed."""
 
     outcome: Outcome

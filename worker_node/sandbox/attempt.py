@@ -12,9 +12,11 @@ import os
 import signal
 import time
 
-from worker_node.sandbox import command, proc_tree
+from worker_node.sandbox import command, events, proc_tree
 from worker_node.sandbox.disk_meter import DiskMeter
+from worker_node.sandbox.leftovers import tells_changes
 from worker_node.sandbox.namespaces import Sandbox, SandboxFailed
+from worker_node.sandbox.streams import Pipes
 
 TYPE_CHECKING = False  # the spawner does without typing: 2 ms and half a megabyte in every fork
 if TYPE_CHECKING:
@@ -35,9 +37,6 @@ UNKILLABLE_AFTER_S: Final = 10.0
 """KILL sweeps after which the attempt is reported although a process is still there (a setuid program at
 level none, a hung disk). The sweeps go on, slower, until it is gone."""
 
-TICK_NS: Final = 50_000_000
-"""Much longer than the coarsest tick that kernels give times by."""
-
 NEARLY: Final = 0.9
 """A command that failed with a peak above this share of its memory is taken to have failed for it."""
 
@@ -45,45 +44,55 @@ NEARLY: Final = 0.9
 class Attempt:
     """A running attempt. Whoever made it calls `on_reaped` for each child and `step` in time."""
 
+    sandbox: Sandbox | None = None
+    is_over = False
+    """No process of the attempt is left."""
+    is_late = False
+    """It was to be over long ago, and is not."""
+    _cause = "exited"
+    _detail = ""
+    _main_pid = 0
+    _main_status: int | None = None
+    _is_full = False
+    _has_lost_first = False
+    _ended_at = 0.0
+    _kill_at: float | None = None
+    _is_killing = False
+    _cpu_seconds = 0.0
+    _max_rss_bytes = 0
+    _unchanged_since_ns: int | None = None
+    """The last change of the workspace before the command, where any later one shows."""
+    _meter: DiskMeter | None = None
+    """None where nothing is measured, and as long as nothing was due."""
+
     def __init__(
         self, plan: dict[str, Any], uid: int | None, group: Group | None, other_pids: Callable[[], set[int]]
     ) -> None:
         """`other_pids` tells which children of the supervisor do not belong to the attempt."""
         self.plan = plan
-        self.sandbox: Sandbox | None = None
-        self.is_over = False
-        """No process of the attempt is left."""
-        self.is_late = False
-        """It was to be over long ago, and is not."""
         self._uid = uid
         self._group = group
         self._other_pids = other_pids
-        self._cause = "exited"
-        self._detail = ""
-        self._main_pid = 0
-        self._main_status: int | None = None
-        self._is_full = False
-        self._has_lost_first = False
-        self._is_alone = False
-        self._started_at = 0.0
-        self._started_ns = 0
-        self._ended_at = 0.0
-        self._kill_at: float | None = None
-        self._is_killing = False
-        self._cpu_seconds = 0.0
-        self._max_rss_bytes = 0
-        self._unchanged_since_ns: int | None = None
-        """The last change of the workspace before the command, where that is known."""
-        self._meter: DiskMeter | None = None
-        self._poll_at = 0.0
-        self._glance_at = 0.0
 
-    def start(self, stdout: int, stderr: int, outfit: Outfit | None, sandbox: Sandbox | None, plan_fd: int) -> None:
+    def start(self, outfit: Outfit | None, sandbox: Sandbox | None, plan_fd: int) -> None:
         """Start the command; raise OSError, SandboxFailed or CannotLaunch, and then it did not run.
 
         It is started in the outfit of this process, or goes into the sandbox; with neither this process forks for it.
         Only the sandbox needs the descriptor of the plan.
         """
+        self.pipes = Pipes()
+        try:
+            self._launch(outfit, sandbox, plan_fd)
+        except BaseException:
+            self.pipes.close()
+            raise
+        self.pipes.close_writes()
+        self._started_at = now()
+        self._poll_at = self._started_at + POLL_LIMITS_EVERY_S
+        self._glance_at = self._started_at + GLANCE_EVERY_S
+
+    def _launch(self, outfit: Outfit | None, sandbox: Sandbox | None, plan_fd: int) -> None:
+        stdout, stderr = self.pipes.writes
         self._prepare_workspace(stdout, stderr)
         if self.plan["group_bytes"]:
             if self._group is None:
@@ -96,31 +105,24 @@ class Attempt:
             self._main_pid = outfit.launch(self.plan, stdout, stderr)
         else:
             self._main_pid = command.launch(self.plan, stdout, stderr, self._uid)
-        for fd in (stdout, stderr):
-            os.close(fd)
-        self._started_at = now()
-        self._started_ns = time.time_ns()
-        self._poll_at = self._started_at + POLL_LIMITS_EVERY_S
-        self._glance_at = self._started_at + GLANCE_EVERY_S
 
     def _prepare_workspace(self, stdout: int, stderr: int) -> None:
-        """Hand the folder and the pipes to the command's user; see how much the folder takes."""
-        workspace = self.plan["workspace"]
+        """Hand the folder and the pipes to the command's user; see on which disk the folder is."""
+        workspace, uid = self.plan["workspace"], self._uid
         try:
             status = os.lstat(workspace)
-            if self._uid is not None:
+            self._device = status.st_dev
+            if uid is not None:
                 # The inputs themselves stay the worker's: who does not own a file cannot make it writable.
                 folders = [f"{workspace}/{name}" for name in self.plan["folders"]]
-                if status.st_uid != self._uid:  # one that served this user before needs no write
+                if status.st_uid != uid:  # one that served this user before needs no write
                     folders.append(workspace)
                 for folder in folders:
-                    os.chown(folder, self._uid, self._uid, follow_symlinks=False)
-                for fd in (stdout, stderr):
-                    os.fchown(fd, self._uid, self._uid)  # to be opened again as /dev/stdout and /dev/stderr
-            if status.st_uid == self._uid or self._uid is None:
+                    os.chown(folder, uid, uid, follow_symlinks=False)
+                os.fchown(stdout, uid, uid)  # to be opened again as /dev/stdout and /dev/stderr
+                os.fchown(stderr, uid, uid)
+            if (uid is None or status.st_uid == uid) and tells_changes(status.st_ctime_ns):
                 self._unchanged_since_ns = status.st_ctime_ns
-            if "disk_bytes" in self.plan["polled"]:
-                self._meter = DiskMeter(workspace)
         except OSError as error:
             raise SandboxFailed(f"working folder: {error}") from error
 
@@ -128,7 +130,8 @@ class Attempt:
 
     def on_all_reaped(self) -> None:
         """Hear that the supervisor has no child left: no sandbox, and nobody of the attempt."""
-        self._is_alone = True
+        if self.sandbox is None:
+            self.is_over = True
 
     def on_reaped(self, pid: int, status: int, usage: Any) -> None:
         """Hear that a child of the supervisor ended."""
@@ -171,12 +174,20 @@ class Attempt:
         if status and self._cause == "exited" and len(self._pids()) >= limit:
             self._cause, self._detail = "process_limit", f"failed with {limit} processes, and no more are allowed"
 
+    @property
+    def has_ended(self) -> bool:
+        """Return whether the command itself is over."""
+        return self._main_status is not None
+
     def step(self) -> float:
         """Do what is due; return the seconds until the next time."""
-        if self.sandbox is None and self._main_status is not None and (self._is_alone or not self._pids()):
-            self.is_over = True
         if self.is_over:
             return 0.0
+        if self.sandbox is None and self._main_status is not None and not self._pids():
+            self.is_over = True
+            return 0.0
+        if self._meter is None and "disk_bytes" in self.plan["polled"]:
+            self._meter = DiskMeter(self.plan["workspace"], self._device)
         moment = now()
         deadline: float = self._started_at + self.plan["timeout_s"]
         if self._main_status is not None:
@@ -285,32 +296,41 @@ class Attempt:
 
     # --- the report --------------------------------------------------------------------------------
 
-    def report(self) -> dict[str, Any]:
-        """Return how it ended."""
-        status = self._main_status
+    def report(self, started_ns: int, *, is_last: bool) -> tuple[bytes, list[int]]:
+        """Return how it ended, in a message, and the descriptors that belong to it; the receiver owns them.
+
+        `started_ns` is when it began where that was not told, `is_last` that this supervisor takes no more attempts.
+        """
         self._blame_limit()
-        return {
-            "event": "ended",
-            "cause": self._cause,
-            "exit_code": os.WEXITSTATUS(status) if status is not None and os.WIFEXITED(status) else None,
-            "signal": os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else None,
-            "duration_ms": round(((self._ended_at or now()) - self._started_at) * 1000),
-            "cpu_seconds": round(self._cpu_seconds, 6),
-            "max_rss_bytes": self._max_rss_bytes,
-            "detail": self._detail,
-            "is_untouched": self._is_untouched(),
-        }
+        # Of a process that is still there no end of writing can be known: the pipes go as they are.
+        stdout, stderr = self.pipes.take() if self.is_over else (b"", b"")
+        fds, self.pipes.reads = self.pipes.reads, []
+        has_pipes = bool(fds)
+        if self.sandbox is not None and self.sandbox.tmp_fd is not None:
+            fds.append(self.sandbox.tmp_fd)
+            self.sandbox.tmp_fd = None
+        detail = events.text_of(self._detail)
+        head = b"ended %b %d %d %d %d %d %d %d %d %d %d\n" % (
+            self._cause.encode(),
+            is_last,
+            started_ns,
+            events.UNKNOWN if self._main_status is None else self._main_status,
+            round(((self._ended_at or now()) - self._started_at) * 1000),
+            round(self._cpu_seconds * 1_000_000),
+            self._max_rss_bytes,
+            self._is_untouched(),
+            has_pipes,
+            len(detail),
+            len(stdout),
+        )
+        return b"%b%b%b%b" % (head, detail, stdout, stderr), fds
 
     def _is_untouched(self) -> bool:
-        """Return whether the command did nothing whatever to the folder itself, which its last change tells.
-
-        Nobody sets that time. It is no finer than a tick: a change within the tick of the one before would not be seen.
-        """
-        since_ns = self._unchanged_since_ns
-        if since_ns is None or self._started_ns - since_ns < TICK_NS:
+        """Return whether the command did nothing whatever to the folder itself, which its last change tells."""
+        if self._unchanged_since_ns is None:
             return False
         try:
-            return os.lstat(self.plan["workspace"]).st_ctime_ns == since_ns
+            return os.lstat(self.plan["workspace"]).st_ctime_ns == self._unchanged_since_ns
         except OSError:
             return False
 

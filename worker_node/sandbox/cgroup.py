@@ -56,7 +56,7 @@ class Group:
             kernel.write_setting(f"{folder}/{self._name}/cgroup.procs", "0")
         name = "memory.oom_control" if place.version == 1 else "memory.events"
         self._events = os.open(f"{self._memory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-        self._kills = self._oom_kills()
+        self._before = b""
 
     def begin(self, limit_bytes: int) -> None:
         """Hold this much memory from now on, swap included; raise OSError."""
@@ -68,11 +68,11 @@ class Group:
                 kernel.write_setting(f"{self._memory}/memory.max", str(limit_bytes))
                 _write_if_there(f"{self._memory}/memory.swap.max", "0")
             self._limit_bytes = limit_bytes
-        self._kills = self._oom_kills()
+        self._before = self._read_events()
 
     def has_killed(self) -> bool:
         """Return whether the kernel killed a process of this group for memory since `begin`."""
-        return self._oom_kills() > self._kills
+        return _oom_kills(self._read_events()) > _oom_kills(self._before)
 
     def end(self) -> None:
         """Leave the group and remove it; what still lives in it keeps it there."""
@@ -96,9 +96,12 @@ class Group:
             kernel.write_setting(alone, str(limit_bytes))
             _write_if_there(both, str(limit_bytes))
 
-    def _oom_kills(self) -> int:
-        text = os.pread(self._events, 4096, 0)
-        return int(text[text.index(_OOM_KILL) + len(_OOM_KILL) :].split(b"\n", 1)[0]) if _OOM_KILL in text else 0
+    def _read_events(self) -> bytes:
+        return os.pread(self._events, 512, 0)
+
+
+def _oom_kills(events: bytes) -> int:
+    return int(events[events.index(_OOM_KILL) + len(_OOM_KILL) :].split(b"\n", 1)[0]) if _OOM_KILL in events else 0
 
 
 def find(proc: str = "/proc/self", *, is_root: bool) -> Place | None:

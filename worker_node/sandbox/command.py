@@ -37,6 +37,9 @@ FIRST_DESCRIPTORS: Final = 256
 CPU_KILL_AFTER_S: Final = 5
 """Between SIGXCPU, which a command may catch, and the kernel's SIGKILL."""
 
+_SIGNALS: Final = tuple(int(number) for number in signal.valid_signals())
+"""Of all of them the command is to know nothing: asked for that, libc makes half the calls in the child."""
+
 _ALL_DONE: Final = b"\0"
 
 _filters: Final[dict[bool, kernel.FilterProgram]] = {}
@@ -58,14 +61,24 @@ class CannotLaunch(Exception):
     """A step failed; the command did not run. Says which step."""
 
 
-def spawn(plan: dict[str, Any], fds: tuple[int, int, int]) -> int:
+def spawn(plan: dict[str, Any], fds: tuple[int, int, int], *, is_of_real_user: bool = False) -> int:
     """Start the command, restricted as this process is, in a session of its own; raise OSError or ValueError.
 
-    It has these descriptors as its first three and no other: all of ours close at exec.
+    It has these descriptors as its first three and no other: all of ours close at exec. It acts as the user that this
+    process acts as, or as its real one.
     """
-    argv = plan["argv"]
-    descriptors = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(fds)]
-    return os.posix_spawn(argv[0], argv, plan["env"], file_actions=descriptors, setsid=True)
+    argv, (stdin, stdout, stderr) = plan["argv"], fds
+    descriptors = (os.POSIX_SPAWN_DUP2, stdin, 0), (os.POSIX_SPAWN_DUP2, stdout, 1), (os.POSIX_SPAWN_DUP2, stderr, 2)
+    return os.posix_spawn(
+        argv[0],
+        argv,
+        plan["env"],
+        file_actions=descriptors,
+        resetids=is_of_real_user,
+        setsid=True,
+        setsigmask=(),
+        setsigdef=_SIGNALS,
+    )
 
 
 def launch(plan: dict[str, Any], stdout: int, stderr: int, uid: int | None) -> int:

@@ -22,10 +22,10 @@ LEAST_BYTES: Final = 4096
 class DiskMeter:
     """Adds up the disk blocks under a folder, over and over; `total_bytes` is the largest of late."""
 
-    def __init__(self, folder: str) -> None:
-        """Start a first round; nothing is read yet."""
+    def __init__(self, folder: str, device: int) -> None:
+        """Start a first round, for which nothing is read yet. `device` is the folder's disk."""
         self._folder = folder
-        self._device = os.stat(folder).st_dev
+        self._device = device
         self._pids: list[int] = []
         self._round_bytes = 0
         self.total_bytes = 0
@@ -128,6 +128,9 @@ def _open(folder: str) -> Any:
 
 
 def _free_bytes(folder: str) -> int:
-    """Return what is free on the disk of a folder, names included."""
-    room = os.statvfs(folder)
+    """Return what is free on the disk of a folder, names included; 0 when the folder is gone, as a task may wish it."""
+    try:
+        room = os.statvfs(folder)
+    except OSError:
+        return 0
     return room.f_bfree * room.f_frsize + room.f_ffree * LEAST_BYTES

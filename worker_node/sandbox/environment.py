@@ -18,25 +18,33 @@ DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 OURS: Final = "OCTASKLY_"
 
 
+def passed_on(level: SandboxLevel, worker_env: Mapping[str, str]) -> dict[str, str]:
+    """Return what a command at this level sees of the worker's own environment."""
+    if level is SandboxLevel.VERY_STRICT:
+        return {}
+    if level is SandboxLevel.NONE:
+        return {name: value for name, value in worker_env.items() if not _is_ours(name)}
+    return {name: value for name, value in worker_env.items() if _is_harmless(name)}
+
+
 def task_environment(assignment: AssignAttempt, workspace: str, worker_env: Mapping[str, str]) -> dict[str, str]:
     """Return what the command sees.
 
     From basic upwards only listed variables of the worker pass; at none all but our own; at very_strict none, and
     three of our making stand in for them. The task's wishes go over that, and OCTASKLY_* never comes from either
-    side. `workspace` is the working folder as the command sees it.
+    side. `workspace` is the working folder as the command sees it; of `worker_env` what `passed_on` returns is enough.
     """
     if assignment.sandbox is SandboxLevel.VERY_STRICT:
         wishes = {name: value for name, value in assignment.env.items() if not _is_ours(name)}
         return {"PATH": DEFAULT_PATH, "HOME": workspace, "TMPDIR": workspace, **wishes}
-    if assignment.sandbox is SandboxLevel.NONE:
-        env = {name: value for name, value in worker_env.items() if not _is_ours(name)}
-    else:
-        env = {name: value for name, value in worker_env.items() if _is_harmless(name)}
-        env |= {"TERM": "dumb", "HOME": workspace, "TMPDIR": workspace}
-        if any(name.upper() in PASSED_ON_WINDOWS for name in env):
+    env = passed_on(assignment.sandbox, worker_env)
+    if assignment.sandbox is not SandboxLevel.NONE:
+        if not PASSED_ON_WINDOWS.isdisjoint(map(str.upper, env)):
             env |= {"USERPROFILE": workspace, "TEMP": workspace, "TMP": workspace}
+        env |= {"TERM": "dumb", "HOME": workspace, "TMPDIR": workspace}
     env.setdefault("PATH", DEFAULT_PATH)
-    env |= {name: value for name, value in assignment.env.items() if not _is_ours(name)}
+    if assignment.env:
+        env |= {name: value for name, value in assignment.env.items() if not _is_ours(name)}
     env["OCTASKLY_TASK_ID"] = assignment.task_id
     env["OCTASKLY_ATTEMPT"] = assignment.attempt_id.rpartition(".")[2]
     return env

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol
+
+import msgspec
 
 from octaskly_wire.messages import OutcomeReport
 from octaskly_wire.vocabulary import FailureReason, OutputStream
@@ -25,8 +26,7 @@ class EndCause(StrEnum):
     DISK_LIMIT = "disk_limit"
 
 
-@dataclass(frozen=True)
-class CommandEnd:
+class CommandEnd(msgspec.Struct, frozen=True):
     """How a command ended. Signal numbers and exit codes are those of its first process."""
 
     cause: EndCause

@@ -69,9 +69,6 @@ _LANDLOCK_RULE_PATH_BENEATH: Final = 1
 _CAPABILITIES_OF_SELF: Final = struct.pack("Ii", 0x2008_0522, 0)
 _NO_CAPABILITIES: Final = bytes(24)
 _IPC_RMID: Final = 0
-_OBJECTS_INFO: Final = (("shmctl", (0, 14), 0), ("semctl", (0, 0, 19), 7), ("msgctl", (0, 12), 0))
-"""SHM_INFO, SEM_INFO and MSG_INFO, and which number of what they fill in says how many objects there are."""
-_NUMBERS: Final = (ctypes.c_int * 32)()
 _SIOCSIFFLAGS: Final = 0x8914
 _LOOPBACK_UP: Final = struct.pack("16sh14x", b"lo", 0x1)
 
@@ -181,6 +178,11 @@ def bound_capabilities() -> None:
         except OSError:  # past the last one that this kernel knows
             break
         number += 1
+    drop_ambient_capabilities()
+
+
+def drop_ambient_capabilities() -> None:
+    """Give up what is kept over the execution of a file, for all that this process starts."""
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
 
 
@@ -247,15 +249,6 @@ def raise_loopback() -> None:
     """Switch the network namespace's own loopback on."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, _LOOPBACK_UP)
-
-
-def has_objects() -> bool:
-    """Return whether there is any System V object, of whatever user; raise OSError."""
-    for name, arguments, place in _OBJECTS_INFO:
-        _call(name, *arguments, _NUMBERS)
-        if _NUMBERS[place]:
-            return True
-    return False
 
 
 def remove_object(kind: str, number: int) -> None:

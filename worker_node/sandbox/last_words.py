@@ -14,15 +14,15 @@ _NOW: Final = int(socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
 _FD_BYTES: Final = array.array("i").itemsize
 
 
-def receive(channel: socket.socket, max_bytes: int) -> tuple[bytes, list[int]]:
-    """Return the next message and at most one descriptor with it; no bytes when nothing more can come.
+def receive(channel: socket.socket, max_bytes: int, max_fds: int = 1) -> tuple[bytes, list[int]]:
+    """Return the next message and the descriptors with it; no bytes when nothing more can come.
 
     Does not wait: raises BlockingIOError when nothing has come yet. An end that is closed while a word of ours lies
     unread there is told as an error, once, and before what it had said: that still comes.
     """
     for _ in range(2):
         try:
-            return receive_now(channel, max_bytes, 1)
+            return receive_now(channel, max_bytes, max_fds)
         except BlockingIOError:
             raise
         except ConnectionResetError:
@@ -34,20 +34,18 @@ def receive(channel: socket.socket, max_bytes: int) -> tuple[bytes, list[int]]:
 
 def receive_next(channel: socket.socket, max_bytes: int, max_fds: int) -> tuple[bytes, list[int]]:
     """Wait for the next message; return it and the descriptors with it like `receive_now`; raise OSError."""
-    return _receive(channel, max_bytes, max_fds, socket.MSG_CMSG_CLOEXEC)
+    return receive_now(channel, max_bytes, max_fds, socket.MSG_CMSG_CLOEXEC)
 
 
-def receive_now(channel: socket.socket, max_bytes: int, max_fds: int) -> tuple[bytes, list[int]]:
+def receive_now(channel: socket.socket, max_bytes: int, max_fds: int, flags: int = _NOW) -> tuple[bytes, list[int]]:
     """Return the next message and the descriptors with it, which no command inherits; raise OSError.
 
     Not socket.recv_fds, which takes flags and forgets them.
     """
-    return _receive(channel, max_bytes, max_fds, _NOW)
-
-
-def _receive(channel: socket.socket, max_bytes: int, max_fds: int, flags: int) -> tuple[bytes, list[int]]:
-    fds = array.array("i")
     text, extras, _, _ = channel.recvmsg(max_bytes, socket.CMSG_LEN(max_fds * _FD_BYTES), flags)
+    if not extras:
+        return text, []
+    fds = array.array("i")
     for level, kind, data in extras:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(data[: len(data) - len(data) % _FD_BYTES])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
+
+import msgspec
 
 from octaskly_wire.messages import Limits
 from octaskly_wire.vocabulary import SandboxLevel
@@ -43,8 +44,7 @@ BUILT_IN_VERY_STRICT: Final = Limits(
 """The same at very_strict, where the disk is memory."""
 
 
-@dataclass(frozen=True)
-class EffectiveLimits:
+class EffectiveLimits(msgspec.Struct, frozen=True):
     """The limits of one attempt, in the units that they are enforced in."""
 
     memory_bytes: int

@@ -4,10 +4,11 @@ A fork of the supervisor copies its page tables and then faults its pages in aga
 exec: two milliseconds, twice what a short command takes itself. posix_spawn copies nothing, but between its birth and
 exec the child can do nothing either. So the supervisor restricts itself as the command shall be restricted. Limits,
 groups and the lack of new privileges it puts on once and for ever, and from then on serves only attempts with the
-same; folder, rank among what the kernel kills first, and user it takes on for the moment of the spawn.
+same; folder and rank among what the kernel kills first it takes on for the moment of the spawn.
 
-Exec itself makes the change of user final: it turns the saved user, to which the supervisor returns, into the one that
-is taken on, and drops what capabilities were kept for the return.
+So too the user, but as its real one only: who it acts as stays root, so that nobody else gets a hold on its memory and
+its death signal is kept. The child acts as its real user from its birth, and exec makes that final: it puts that user
+in the place of the saved one, and drops the capabilities.
 
 What a supervisor cannot put on itself goes by `command.launch`: a sandbox of namespaces, and limits so low that it
 would meet them itself. Standard library only.
@@ -35,7 +36,6 @@ class Outfit:
         `uid` is the commands' user, None for who this process is. `spawner_pid` is the parent of this process.
         """
         self._uid = uid
-        self._spawner_pid = spawner_pid
         self._rlimits = plan["rlimits"]
         self._no_new_privileges = plan["no_new_privileges"]
         self._score = 0
@@ -47,13 +47,17 @@ class Outfit:
             kernel.show_memory()
             self._oom_score = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
             self._own_score = int(os.read(self._oom_score, 16))
-            kernel.hide_memory()
             step = "working folder"
             os.umask(0o077)
             if uid is not None:
                 step = "user"
                 os.setgroups([])
                 os.setresgid(uid, uid, uid)
+                # The change of user drops them only where nothing of root is left.
+                kernel.drop_ambient_capabilities()
+            # A change of group shows memory and clears the death signal.
+            kernel.hide_memory()
+            kernel.die_with_parent(signal.SIGTERM, spawner_pid)
             for name, value in self._rlimits.items():
                 step = f"limit {name}"
                 command.limit(name, value)
@@ -82,26 +86,20 @@ class Outfit:
                 os.pwrite(self._oom_score, b"%d" % self._score, 0)
             if self._uid is not None:
                 step = "user"
-                os.setresuid(self._uid, self._uid, 0)
-        except OSError as error:
-            raise CannotLaunch(f"{step}: {error}") from error
-        try:
-            return command.spawn(plan, (self._null, stdout, stderr))
+                os.setresuid(self._uid, -1, -1)
+            step = "execute"
+            return command.spawn(plan, (self._null, stdout, stderr), is_of_real_user=True)
         except (OSError, ValueError) as error:
-            raise CannotLaunch(f"execute: {error}") from error
+            raise CannotLaunch(f"{step}: {error}") from error
         finally:
             self._return()
 
     def _return(self) -> None:
-        """Be who the supervisor is again. A change of user clears the death signal and shows memory."""
+        """Be who the supervisor is again."""
         try:
             if self._uid is not None:
-                os.setresuid(0, 0, 0)
-                kernel.hide_memory()
-                kernel.die_with_parent(signal.SIGTERM, self._spawner_pid)
+                os.setresuid(0, -1, -1)
             if self._own_score < self._score:
                 os.pwrite(self._oom_score, b"%d" % self._own_score, 0)
-        except ProcessLookupError:
-            os.kill(os.getpid(), signal.SIGTERM)  # what the kernel would have sent
         except OSError:
             os._exit(1)  # the command may run: the spawner kills it, and the worker hears of a loss

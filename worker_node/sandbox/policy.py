@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from enum import StrEnum
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, Final
+
+import msgspec
 
 from octaskly_wire.limits import CANCEL_GRACE_S
 from octaskly_wire.messages import AssignAttempt, InputFile
@@ -41,8 +42,7 @@ class Backend(StrEnum):
 ON_LINUX: Final = frozenset({Backend.SPAWNER, Backend.NAMESPACES, Backend.NAMESPACES_AND_LANDLOCK})
 
 
-@dataclass(frozen=True)
-class HostFacts:
+class HostFacts(msgspec.Struct, frozen=True):
     """What the host lets the spawner do beyond what it must do; found out once, when the worker starts."""
 
     has_memory_group: bool = False
@@ -52,8 +52,7 @@ class HostFacts:
     landlock_abi: int = 0
 
 
-@dataclass(frozen=True)
-class SandboxSpec:
+class SandboxSpec(msgspec.Struct, frozen=True):
     """What a sandbox of namespaces shall be like."""
 
     allows_network: bool
@@ -67,8 +66,7 @@ class SandboxSpec:
     """A /tmp in memory outlives the sandbox until its outputs are collected."""
 
 
-@dataclass(frozen=True)
-class SandboxPlan:
+class SandboxPlan(msgspec.Struct, frozen=True):
     """Everything needed to start one command. No step of it is optional."""
 
     attempt_id: str
@@ -86,27 +84,23 @@ class SandboxPlan:
     enforcement: Mapping[str, Enforcement]
     no_new_privileges: bool
     sandbox: SandboxSpec | None
+    inheritable: tuple[tuple[str, int], ...] | None
+    """The kernel's limits, where who starts the command can live under them too and need not fork for it; else None."""
     inputs: Sequence[str] = ()
     """Names of the files that wait in the workspace for the command."""
     canary: Mapping[str, Any] | None = None
     """Facts for the probe's attacks, which then run where the command would."""
 
-    @cached_property
+    @property
     def outfit(self) -> Outfit | None:
         """Return what a supervisor puts on for ever to start this command; None where it starts none itself so."""
-        return None if self.sandbox or not self.can_inherit else (self.no_new_privileges, tuple(self.rlimits.items()))
-
-    @property
-    def can_inherit(self) -> bool:
-        """Whether who starts the command can live under its restrictions too, and need not fork for it.
-
-        Processor time is none of them, since its own would count.
-        """
-        too_low = any(self.rlimits.get(name, least) < least for name, least in LEAST_INHERITED.items())
-        return not (self.canary or too_low or "cpu_seconds" in self.rlimits)
+        if self.sandbox or self.canary or self.inheritable is None:
+            return None
+        return self.no_new_privileges, self.inheritable
 
     def for_spawner(self) -> dict[str, Any]:
         """Return the plan as a supervisor reads it."""
+        can_inherit = self.inheritable is not None and not self.canary
         return {
             "argv": [SHELL, "-c", self.command],
             "env": dict(self.env),
@@ -119,12 +113,12 @@ class SandboxPlan:
             "polled": dict(self.polled),
             "no_new_privileges": self.no_new_privileges,
             "oom_score_adj": OOM_SCORE_ADJ,
-            "sandbox": asdict(self.sandbox) if self.sandbox else None,
+            "sandbox": msgspec.structs.asdict(self.sandbox) if self.sandbox else None,
             "inputs": list(self.inputs),
             "folders": folders_of(self.inputs),
             "canary": dict(self.canary) if self.canary else None,
-            "inherits": self.outfit is not None,
-            "inherits_inside": self.sandbox is not None and self.can_inherit,
+            "inherits": can_inherit and not self.sandbox,
+            "inherits_inside": can_inherit and self.sandbox is not None,
         }
 
 
@@ -140,9 +134,9 @@ def plan_attempt(
     level = assignment.sandbox
     limits = effective_limits(assignment.limits, level, settings)
     sandbox = _sandbox(assignment, limits, facts)
-    rlimits, polled, enforcement = _limits(limits, sandbox, facts, room_of(assignment.inputs))
+    rlimits, polled, enforcement, inheritable = _limits(limits, sandbox, facts, room_of(assignment.inputs))
     if backend not in ON_LINUX:
-        rlimits, polled, enforcement = {}, {}, {}
+        rlimits, polled, enforcement, inheritable = {}, {}, {}, ()
     return SandboxPlan(
         attempt_id=assignment.attempt_id,
         level=level,
@@ -158,6 +152,7 @@ def plan_attempt(
         enforcement=enforcement,
         no_new_privileges=level is not SandboxLevel.NONE,
         sandbox=sandbox,
+        inheritable=inheritable,
         inputs=[file.name for file in assignment.inputs],
     )
 
@@ -170,6 +165,8 @@ def folders_of(names: Iterable[str]) -> list[str]:
 
 def room_of(inputs: Sequence[InputFile]) -> int:
     """Return how many bytes the inputs take in the workspace, as its measure counts: the disk limit is on top."""
+    if not inputs:
+        return 0
     pages = [max(1, -(-file.size_bytes // PAGE_BYTES)) for file in inputs]
     return (sum(pages) + len(folders_of(file.name for file in inputs))) * PAGE_BYTES
 
@@ -196,8 +193,8 @@ def _sandbox(assignment: AssignAttempt, limits: EffectiveLimits, facts: HostFact
 @lru_cache(maxsize=256)
 def _limits(
     limits: EffectiveLimits, sandbox: SandboxSpec | None, facts: HostFacts, room_bytes: int
-) -> tuple[dict[str, int], dict[str, int], dict[str, Enforcement]]:
-    """Return kernel limits (each binds one process), polled limits (the whole tree), and who holds what.
+) -> tuple[dict[str, int], dict[str, int], dict[str, Enforcement], tuple[tuple[str, int], ...] | None]:
+    """Return kernel limits (each binds one process), polled limits (the whole tree), who holds what, and the plan's `inheritable`.
 
     RLIMIT_AS is never used: it breaks runtimes that reserve address space. RLIMIT_NPROC counts per user and user
     namespace, so it is used only where the attempt has one of the two for itself: elsewhere one task would starve
@@ -230,4 +227,7 @@ def _limits(
     if limits.cpu_seconds:
         rlimits["cpu_seconds"] = polled["cpu_seconds"] = limits.cpu_seconds
         enforcement |= {"cpu_seconds": Enforcement.POLLED, "cpu_seconds_per_process": Enforcement.KERNEL}
-    return rlimits, polled, enforcement
+    # Processor time cannot be inherited: what the one who starts the command uses would count.
+    is_too_low = any(rlimits.get(name, least) < least for name, least in LEAST_INHERITED.items())
+    inheritable = None if is_too_low or "cpu_seconds" in rlimits else tuple(rlimits.items())
+    return rlimits, polled, enforcement, inheritable

@@ -9,9 +9,11 @@ import secrets
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
+
+import msgspec
 
 from octaskly_wire.messages import AssignAttempt, LevelProof
 from octaskly_wire.vocabulary import OutputStream, SandboxLevel
@@ -163,7 +165,7 @@ async def _failures(level: SandboxLevel, backend: Backend, host: Host, root: Pat
             "denies_hidden_memory": plan.sandbox.denies_hidden_memory,
             "tmp_bytes": plan.sandbox.tmp_bytes,
         }
-        return bait.failures(await run_plan(host, replace(plan, canary=facts)), facts)
+        return bait.failures(await run_plan(host, msgspec.structs.replace(plan, canary=facts)), facts)
 
 
 async def run_plan(host: Host, plan: SandboxPlan) -> Song:

@@ -26,13 +26,9 @@ if __name__ == "__main__":
     # -I keeps the script's folder off the path. At the end of it, our package can hide nothing.
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from worker_node.sandbox import cgroup, command, kernel, last_words, proc_tree
+from worker_node.sandbox import cgroup, command, events, kernel, last_words, proc_tree
 from worker_node.sandbox.places import SHOWN, SHOWN_WORKSPACES
 from worker_node.sandbox.supervisor import Settings, Supervisor
-
-TYPE_CHECKING = False  # the spawner does without typing: 2 ms and half a megabyte in every fork
-if TYPE_CHECKING:
-    from typing import Any
 
 MAX_SETTINGS_BYTES = 1 << 16
 
@@ -151,9 +147,8 @@ class Spawner:
 
 def _refuse(control: socket.socket, detail: str) -> None:
     """Tell the worker that this supervisor cannot be. One whose attempt runs is gone for the worker all the same."""
-    event: dict[str, Any] = {"event": "refused", "detail": detail, "is_last": True}
     try:
-        control.send(json.dumps(event).encode(), socket.MSG_NOSIGNAL)
+        control.send(events.refused(detail, is_last=True), socket.MSG_NOSIGNAL)
     except OSError:
         return
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -101,29 +101,32 @@ class SpawnerProcess:
             self._process.wait()
 
 
-def send_plan(control: socket.socket, number: int, plan: SandboxPlan) -> tuple[int, int]:
-    """Hand an attempt to a supervisor; return the descriptors of its stdout and stderr, or raise OSError."""
-    order, text = b"run %d\n" % number, msgspec.json.encode(plan.for_spawner())
-    ours: list[int] = []
-    theirs: list[int] = []
+def send_plan(control: socket.socket, number: int, plan: SandboxPlan, told: dict[str, Any]) -> dict[str, Any]:
+    """Hand an attempt to a supervisor, or raise OSError; return what it was told, as `told` for its next one."""
+    whole = plan.for_spawner()
+    if plan.sandbox is None:
+        changes = _changes(told, whole)
+        order = b"run %d\n" if changes is None else b"again %d\n"
+        text = msgspec.json.encode(whole if changes is None else changes)
+        if len(text) <= MAX_INLINE_BYTES:
+            control.send(order % number + text)
+            return whole
+    # A plan may be longer than a message, and what passes it on needs it as a file.
+    fd = _file_of(msgspec.json.encode(whole))
     try:
-        for _ in range(2):
-            read, write = os.pipe()
-            ours.append(read)
-            theirs.append(write)
-            os.set_blocking(read, False)
-        # A plan may be longer than a message, and what passes it on needs it as a file.
-        if plan.sandbox is None and len(text) <= MAX_INLINE_BYTES:
-            order += text
-        else:
-            theirs.append(_file_of(text))
-        socket.send_fds(control, [order], theirs)
-    except BaseException:
-        _close(ours)
-        raise
+        socket.send_fds(control, [b"run %d\n" % number], [fd])
     finally:
-        _close(theirs)
-    return ours[0], ours[1]
+        os.close(fd)
+    return whole
+
+
+def _changes(told: dict[str, Any], whole: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]] | None:
+    """Return what is new in a plan, and in its environment; None when something is gone from that."""
+    if not told or not told["env"].keys() <= whole["env"].keys():
+        return None
+    changes = {name: value for name, value in whole.items() if value != told[name] and name != "env"}
+    before = told["env"]
+    return changes, {name: value for name, value in whole["env"].items() if value != before.get(name)}
 
 
 def _file_of(text: bytes) -> int:
@@ -131,8 +134,3 @@ def _file_of(text: bytes) -> int:
     with open(fd, "wb", closefd=False) as file:
         file.write(text)
     return fd
-
-
-def _close(fds: list[int]) -> None:
-    for fd in fds:
-        os.close(fd)

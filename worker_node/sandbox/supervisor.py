@@ -3,9 +3,10 @@
 Theory of operation. A supervisor is forked by the spawner, in a session of its own, and serves one slot. It is a
 subreaper: a descendant whose parent dies becomes its child, also one that called setsid. So "no children left"
 means "no process of this attempt left", which waitpid tells with certainty. The worker talks to it over a
-control socket: `run N` with two descriptors (stdout, stderr) and the plan in a third or behind a line's end,
-`cancel N`, `kill N`. Orders for an attempt that is over meanwhile carry an old number and are dropped. A command that
-ends within some milliseconds is told of once, at its end.
+control socket: `run N` with the plan behind a line's end or in a descriptor, `again N` with what differs from the plan
+before, `cancel N`, `kill N`. Orders for an attempt that is over meanwhile carry an old number and are dropped. The
+pipes of a command are made here: of one that ends within some milliseconds the worker is told once, at its end,
+together with what it wrote; of others it gets the read ends.
 
 When the spawner dies the kernel sends SIGTERM, and when the worker dies the control socket ends: both mean
 KILL at once. The supervisor itself outlives that, to clean up. Standard library only.
@@ -20,10 +21,11 @@ import signal
 import socket
 import time
 
-from worker_node.sandbox import kernel, last_words, leftovers
+from worker_node.sandbox import events, kernel, last_words
 from worker_node.sandbox.attempt import Attempt
 from worker_node.sandbox.cgroup import Group
 from worker_node.sandbox.command import CannotLaunch
+from worker_node.sandbox.leftovers import Leftovers
 from worker_node.sandbox.mould import Mould
 from worker_node.sandbox.namespaces import Sandbox, SandboxFailed
 from worker_node.sandbox.outfit import Outfit
@@ -35,11 +37,11 @@ if TYPE_CHECKING:
 
     from worker_node.sandbox.cgroup import Place
 
-DESCRIPTORS: Final = 3
 MAX_ORDER_BYTES: Final = 64 << 10
+_DEATHS: Final = (signal.SIGCHLD,)
 ATTEMPTS_A_LIFE: Final = 1000
 """After so many a new process takes over: whatever this one may have gathered is gone."""
-TELL_STARTED_AFTER_S: Final = 0.003
+TELL_STARTED_AFTER_NS: Final = 3_000_000
 """A command that is over by then needs no word of its own for its start: the worker wakes up once, not twice."""
 
 
@@ -61,15 +63,21 @@ class Supervisor:
         self._settings = settings
         self._spawner_pid = spawner_pid
         self._uid = uid
+        self._leftovers = None if uid is None else Leftovers(uid)
         self._group: Group | None = None
         self._attempt: Attempt | None = None
         self._outfit: Outfit | None = None
         self._number = 0
-        self._started_at: float | None = None
-        """When the command began; None once that was told."""
+        self._plan: dict[str, Any] = {}
+        """The last one, which the next one changes."""
+        self._decoder = json.JSONDecoder()
+        self._started_ns = events.UNKNOWN
+        """When the command began, in nanoseconds of `time.monotonic`, until that is told."""
         self._mould: Mould | None = None
         self._leaving: list[Sandbox] = []
         self._is_ending = False
+        self._hears_children = True
+        """A death among the children wakes this process up, instead of waiting until it is asked for."""
         self._wake_read, self._wake_write = os.pipe()
         self._poller = select.poll()
 
@@ -107,30 +115,27 @@ class Supervisor:
                 if fd == self._wake_read:
                     if signal.SIGTERM in os.read(self._wake_read, 4096):
                         self._end()
+                    self._reap()
                 elif fd == self._control.fileno():
                     self._obey()
                 elif self._attempt is not None and not self._attempt.hear():
                     self._poller.unregister(fd)
-            self._reap()
-            wait_s = self._advance()
+            wait_s = None if self._attempt is None else self._advance(self._attempt)
 
-    def _advance(self) -> float | None:
-        attempt = self._attempt
-        if attempt is None:
-            return None
+    def _advance(self, attempt: Attempt) -> float | None:
         wait_s = attempt.step()
-        if self._started_at is not None and not attempt.is_over:
-            untold_s = self._started_at + TELL_STARTED_AFTER_S - time.monotonic()
-            if untold_s <= 0:
-                self._tell({"event": "started"})
+        if self._started_ns >= 0 and not attempt.is_over:
+            untold_ns = self._started_ns + TELL_STARTED_AFTER_NS - time.monotonic_ns()
+            if untold_ns <= 0:
+                self._tell_start(attempt)
             else:
-                wait_s = min(wait_s, untold_s)
+                wait_s = min(wait_s, untold_ns / 1e9)
         if attempt.is_over:
             self._attempt = None
             if attempt.sandbox is not None:
                 self._leave(attempt.sandbox)
-            elif self._uid is not None:
-                leftovers.remove_of(self._uid)
+            elif self._leftovers is not None:
+                self._leftovers.remove()
             if not attempt.is_late:
                 self._report(attempt)
             return None
@@ -176,14 +181,20 @@ class Supervisor:
 
     def _obey(self) -> None:
         try:
-            data, fds = last_words.receive_now(self._control, MAX_ORDER_BYTES, DESCRIPTORS)
+            data, fds = last_words.receive_now(self._control, MAX_ORDER_BYTES, 1)
         except OSError:
             data, fds = b"", []
         order, _, plan = data.partition(b"\n")
         word, _, number = order.partition(b" ")
-        if word == b"run":
+        if word == b"again":
             self._number = int(number)
-            self._begin(plan, *fds)
+            changes, env = self._decoder.raw_decode(plan.decode())[0]
+            self._plan["env"] |= env
+            self._plan |= changes
+            self._begin(self._plan)
+        elif word == b"run":
+            self._number = int(number)
+            self._begin(json.loads(plan or _content_of(*fds)), *fds)
         elif not word:
             self._poller.unregister(self._control)
             self._end()
@@ -193,8 +204,8 @@ class Supervisor:
             else:
                 self._attempt.kill()
 
-    def _begin(self, text: bytes, stdout: int, stderr: int, plan_fd: int = -1) -> None:
-        plan: dict[str, Any] = json.loads(text or os.pread(plan_fd, os.fstat(plan_fd).st_size, 0))
+    def _begin(self, plan: dict[str, Any], plan_fd: int = -1) -> None:
+        self._plan = plan
         if plan["canary"]:
             import worker_node.sandbox.canary  # noqa: F401 - its forks cannot load it any more
 
@@ -203,21 +214,42 @@ class Supervisor:
         try:
             if plan["sandbox"]:
                 sandbox = Sandbox(self._mould_for(plan))
-            attempt.start(stdout, stderr, self._outfit_for(plan), sandbox, plan_fd)
+            outfit = self._outfit_for(plan)
+            if outfit is not None:
+                self._hear_children(is_wished=False)
+            attempt.start(outfit, sandbox, plan_fd)
         except (OSError, SandboxFailed, CannotLaunch) as error:
             if sandbox is not None:
                 sandbox.discard()
             # What failed once may be broken for good here: the next attempt gets a new supervisor.
             self._is_ending = True
-            self._tell({"event": "refused", "detail": str(error)})
+            self._tell(events.refused(str(error), is_last=True))
             return
         finally:
             if plan_fd >= 0:
                 os.close(plan_fd)
         self._attempt = attempt
-        self._started_at = time.monotonic()
+        self._started_ns = time.monotonic_ns()
+        if outfit is not None:
+            self._await_end(attempt)
         if sandbox is not None:
             self._poller.register(sandbox.channel, select.POLLIN)
+
+    def _await_end(self, attempt: Attempt) -> None:
+        """Wait for the end of a command that ends within some milliseconds, as most do; nobody else is heard meanwhile."""
+        wait_ns = TELL_STARTED_AFTER_NS
+        while wait_ns > 0 and signal.sigtimedwait(_DEATHS, wait_ns / 1e9):
+            self._reap()
+            if attempt.has_ended:
+                break
+            wait_ns = self._started_ns + TELL_STARTED_AFTER_NS - time.monotonic_ns()
+        if not attempt.is_over:
+            self._hear_children(is_wished=True)
+
+    def _hear_children(self, *, is_wished: bool) -> None:
+        if is_wished is not self._hears_children:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK if is_wished else signal.SIG_BLOCK, _DEATHS)
+            self._hears_children = is_wished
 
     def _outfit_for(self, plan: dict[str, Any]) -> Outfit | None:
         """Return the outfit to start a command in, put on the first time; None for one that cannot be started so."""
@@ -255,29 +287,33 @@ class Supervisor:
 
     # --- words to the worker -----------------------------------------------------------------------
 
-    def _report(self, attempt: Attempt) -> None:
-        if self._number >= ATTEMPTS_A_LIFE:
-            self._is_ending = True
-        sandbox = attempt.sandbox
-        if sandbox is None or sandbox.tmp_fd is None:
-            self._tell(attempt.report())
-            return
-        # What lies in the kept /tmp counts as this one's memory until it is let go: the next attempt shall not pay.
-        self._is_ending = True
-        self._tell(attempt.report(), [sandbox.tmp_fd])
-        sandbox.forget_tmp()
+    def _tell_start(self, attempt: Attempt) -> None:
+        fds, attempt.pipes.reads = attempt.pipes.reads, []
+        self._tell(events.started(self._started_ns), fds)
 
-    def _tell(self, event: dict[str, Any], fds: Sequence[int] = ()) -> None:
-        """Tell the worker; `is_last` says that this supervisor takes no more attempts."""
-        text = json.dumps(event | {"is_last": self._is_ending, "started_at": self._started_at}).encode()
-        self._started_at = None
+    def _report(self, attempt: Attempt) -> None:
+        # What lies in a kept /tmp counts as this one's memory until it is let go: the next attempt shall not pay.
+        keeps_tmp = attempt.sandbox is not None and attempt.sandbox.tmp_fd is not None
+        if keeps_tmp or self._number >= ATTEMPTS_A_LIFE:
+            self._is_ending = True
+        self._tell(*attempt.report(self._started_ns, is_last=self._is_ending))
+
+    def _tell(self, message: bytes, fds: Sequence[int] = ()) -> None:
+        """Tell the worker; the descriptors go there, and are closed here."""
+        self._started_ns = events.UNKNOWN
         try:
             if fds:
-                socket.send_fds(self._control, [text], fds, socket.MSG_NOSIGNAL)
+                socket.send_fds(self._control, [message], fds, socket.MSG_NOSIGNAL)
             else:
-                self._control.send(text, socket.MSG_NOSIGNAL)
+                self._control.send(message, socket.MSG_NOSIGNAL)
         except OSError:
             self._end()  # nobody listens; clean up all the same
+        for fd in fds:
+            os.close(fd)
+
+
+def _content_of(fd: int) -> bytes:
+    return os.pread(fd, os.fstat(fd).st_size, 0)
 
 
 def _ignore(_number: int, _frame: object) -> None:

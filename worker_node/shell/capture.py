@@ -14,7 +14,8 @@ from typing import Final
 
 from octaskly_wire.kept_output import MAX_MARKER_BYTES, MAX_TAIL_BYTES, marker
 from octaskly_wire.limits import MAX_CHUNKED_OUTPUT_BYTES, MAX_INLINE_OUTPUT_BYTES
-from worker_node.core.outcome import KeptOutput
+from octaskly_wire.vocabulary import OutputStream
+from worker_node.core.outcome import NOTHING_KEPT, KeptOutput
 from worker_node.shell.spill import SpillFile
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,37 @@ class LongOutput:
     kept_bytes: int
     ends: KeptOutput
     """A little of it, for whoever cannot have it all."""
+
+
+class Captures:
+    """Both streams of one command. A stream is captured from its first byte or reader on: most commands write little."""
+
+    __slots__ = ("_by_stream", "_max_bytes", "_new_file", "is_over")
+
+    def __init__(self, max_bytes: int = MEMORY_BYTES, new_file: Callable[[], SpillFile] | None = None) -> None:
+        """Capture each stream with these arguments."""
+        self._max_bytes = max_bytes
+        self._new_file = new_file
+        self._by_stream: dict[OutputStream, Capture] = {}
+        self.is_over = False
+        """Nothing more comes."""
+
+    def of(self, stream: OutputStream) -> Capture:
+        """Return what takes this stream."""
+        capture = self._by_stream.get(stream)
+        if capture is None:
+            capture = self._by_stream[stream] = Capture(self._max_bytes, self._new_file)
+        return capture
+
+    @property
+    def is_long(self) -> bool:
+        """Whether a part of a stream lies in a file."""
+        return any(capture.is_long for capture in self._by_stream.values())
+
+    def kept_in_memory(self, stream: OutputStream) -> KeptOutput:
+        """Return what was kept of a stream, no more of it than without a file."""
+        capture = self._by_stream.get(stream)
+        return NOTHING_KEPT if capture is None else capture.finish_in_memory()
 
 
 class Capture:

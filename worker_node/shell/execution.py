@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -21,7 +21,7 @@ from worker_node.sandbox.collecting import CannotCollect
 from worker_node.sandbox.host import SHELL_SIGNAL_BASE, SIGXFSZ, CommandEnd, Host, report_of
 from worker_node.sandbox.policy import SandboxPlan
 from worker_node.sandbox.workspace import Workspaces, has_file_of
-from worker_node.shell.capture import Capture
+from worker_node.shell.capture import Captures
 from worker_node.shell.live_output import LiveOutput
 from worker_node.shell.staging import StagingFailed
 from worker_node.shell.task_files import TaskFiles
@@ -71,10 +71,7 @@ class Execution:
         self._assignment = assignment
         self._plan = plan
         self._folder = folder
-        self._captures: dict[OutputStream, Capture] = {
-            "stdout": Capture(plan.limits.output_bytes, parts.files.new_spill),
-            "stderr": Capture(plan.limits.output_bytes, parts.files.new_spill),
-        }
+        self._captures = Captures(plan.limits.output_bytes, parts.files.new_spill)
         self._moving: asyncio.Future[Any] | None = None
         """The files of this attempt on their way; None while the command has it."""
         self._why_stopped: FailureReason | None = None
@@ -108,19 +105,19 @@ class Execution:
 
     def wrote(self, stream: OutputStream, data: bytes) -> None:
         """Take output."""
-        self._captures[stream].feed(data)
+        self._captures.of(stream).feed(data)
 
     def ended(self, end: CommandEnd) -> None:
         """Hear that no process of the command is left."""
         if end.started_at is not None:
             self._note_start(end.started_at)
-        self._parts.live.end(self._plan.attempt_id)
         if self._takes_time(end) or not self._has_left_nothing(end):
+            self._parts.live.end(self._plan.attempt_id)
             self._parts.spawn(self._finish(end))
             return
-        outputs = [self._captures[stream].finish_in_memory() for stream in ("stdout", "stderr")]
+        stdout, stderr = self._captures.kept_in_memory("stdout"), self._captures.kept_in_memory("stderr")
         self._let_go()
-        self._parts.listener.finished(self._plan.attempt_id, Outcome(self._report_of(end), *outputs))
+        self._parts.listener.finished(self._plan.attempt_id, Outcome(self._report_of(end), stdout, stderr))
 
     def refused(self, detail: str) -> None:
         """Hear that the command never ran."""
@@ -170,7 +167,7 @@ class Execution:
             self._assignment.outputs
             or end.tmp_fd is not None
             or self._may_have_filled_a_file(end)
-            or any(capture.is_long for capture in self._captures.values())
+            or self._captures.is_long
         )
 
     def _has_left_nothing(self, end: CommandEnd) -> bool:
@@ -197,7 +194,7 @@ class Execution:
 
     async def _kept(self, stream: OutputStream) -> KeptOutput:
         """Return what was kept of a stream; what is long of it becomes a content, like an output file."""
-        capture = self._captures[stream]
+        capture = self._captures.of(stream)
         kept = capture.finish()
         if isinstance(kept, KeptOutput):
             return kept
@@ -206,7 +203,7 @@ class Execution:
         except OSError as error:
             logger.warning("Of the long %s of %s only its ends are kept: %s", stream, self._plan.attempt_id, error)
             return capture.finish_in_memory()
-        return replace(kept.ends, content=content)
+        return msgspec.structs.replace(kept.ends, content=content)
 
     def _may_have_filled_a_file(self, end: CommandEnd) -> bool:
         return end.exit_code == SHELL_SIGNAL_BASE + SIGXFSZ and "file_bytes" in self._plan.rlimits
@@ -281,7 +278,8 @@ class Execution:
 
     def _let_go(self) -> None:
         self._parts.live.forget(self._plan.attempt_id)
-        self._parts.files.release(self._plan.attempt_id)
+        if self._assignment.inputs:
+            self._parts.files.release(self._plan.attempt_id)
 
 
 def _failed(report: OutcomeReport, reason: FailureReason, detail: str) -> OutcomeReport:

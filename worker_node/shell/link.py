@@ -8,12 +8,14 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Final, NoReturn
 
 from octaskly_wire.errors import WireError
 from octaskly_wire.messages import FromWorker, ToWorker
 from worker_node.core.outcome import Outcome
 from worker_node.shell.dialing import Connection
+from worker_node.shell.incoming import Incoming
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +25,9 @@ network, a heartbeat would come seconds late."""
 
 MAX_QUEUED: Final = 32_768
 """Messages not yet written. More means that the peer stopped reading: the link is given up, nothing is lost."""
+
+MAX_AT_ONCE: Final = 256
+"""Messages in one write; then the kernel shall have them."""
 
 
 class Link:
@@ -47,17 +52,20 @@ class Link:
         _keep_unsent_short(connection.writer)
 
     def send(self, message: FromWorker) -> None:
-        """Queue a small message ahead of all bulk."""
+        """Send a small message ahead of all bulk: at once where nothing is on its way and nothing may wait for it."""
+        is_at_rest = self._is_flushed.is_set()
         self._control.append(message)
         self._wake()
+        if is_at_rest and not self._leisure_s():
+            with suppress(ValueError):  # what cannot be told ends the link, as `_write` finds
+                self._write_control()
 
     def send_outcome(self, attempt_id: str, outcome: Outcome) -> None:
         """Queue an outcome; one with much output goes piece by piece, behind all small messages."""
         if outcome.is_bulky:
             self.send_bulk(outcome.messages(attempt_id))
         else:
-            self._control.extend(outcome.messages(attempt_id))
-            self._wake()
+            self.send(outcome.last_message(attempt_id))
 
     def send_bulk(self, messages: Iterator[FromWorker]) -> None:
         """Queue messages behind all small ones; each is made when it is about to be written."""
@@ -76,18 +84,18 @@ class Link:
 
     async def run(self) -> str:
         """Pump until the link ends; return why."""
-        tasks = [asyncio.ensure_future(self._read()), asyncio.ensure_future(self._write())]
-        for task in tasks:
-            task.add_done_callback(self._on_pump_ended)
+        connection = self._connection
+        writing = asyncio.ensure_future(self._write())
+        writing.add_done_callback(self._on_writing_ended)
         try:
+            await Incoming(connection.writer.transport, self._hear, self.close).start(connection.reader)
             return await asyncio.shield(self._end)
         finally:
             self.close("cancelled")
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
             with suppress(OSError):
-                await self._connection.close()
+                await connection.close()
 
     def _wake(self) -> None:
         if len(self._control) + len(self._bulk) > MAX_QUEUED:
@@ -95,17 +103,24 @@ class Link:
         self._is_flushed.clear()
         self._has_work.set()
 
-    def _on_pump_ended(self, task: asyncio.Task[NoReturn]) -> None:
-        if task.cancelled():
-            return
-        error = task.exception()
+    def _on_writing_ended(self, task: asyncio.Task[NoReturn]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
         if not isinstance(error, (OSError, WireError)):
             logger.error("The link failed", exc_info=error)
         self.close(str(error) or type(error).__name__)
 
-    async def _read(self) -> NoReturn:
-        while True:
-            self._on_message(await self._connection.receive())
+    def _hear(self, data: bytes) -> None:
+        """Take bytes, and behind the end of the link nothing any more."""
+        messages = self._connection.pending
+        try:
+            messages.extend(self._connection.session.feed(data))
+            while messages and not self._end.done():
+                self._on_message(messages.popleft())
+        except Exception as error:  # noqa: BLE001 - a defect ends the link, not the transport under it
+            self._fail(error)
 
     async def _write(self) -> NoReturn:
         writer, session = self._connection.writer, self._connection.session
@@ -114,18 +129,24 @@ class Link:
             if leisure_s := self._leisure_s():
                 await asyncio.sleep(leisure_s)
             self._has_work.clear()
+            await writer.drain()  # of what `send` wrote at once
             while self._control or self._bulk:
                 if self._control:
-                    frames: list[bytes] = []
-                    while self._control and len(frames) < 256:  # noqa: PLR2004 - then let the kernel have them
-                        frames.append(session.encode(self._control.popleft()))
-                    writer.write(b"".join(frames))
+                    self._write_control()
                 elif (piece := next(self._bulk[0], None)) is not None:
                     writer.write(session.encode(piece))
                 else:
                     self._bulk.popleft()
                 await writer.drain()
             self._is_flushed.set()
+
+    def _write_control(self) -> None:
+        """Write what is small; of much so many as the kernel takes well."""
+        session = self._connection.session
+        frames = [session.encode(message) for message in islice(self._control, MAX_AT_ONCE)]
+        self._connection.writer.write(b"".join(frames))
+        for _ in frames:
+            self._control.popleft()
 
 
 def _keep_unsent_short(writer: asyncio.StreamWriter) -> None:

@@ -9,14 +9,14 @@ what queues there is questions, not data.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from octaskly_wire.limits import READ_OUTPUT_S
 from octaskly_wire.messages import FromWorker, OutputPiece, ReadOutput
 from octaskly_wire.vocabulary import OutputStream
-from worker_node.shell.capture import Capture
+from worker_node.shell.capture import Capture, Captures
 
 GATHER_S: Final = 0.02
 """How long few bytes wait for more."""
@@ -33,24 +33,26 @@ class LiveOutput:
 
     def __init__(self) -> None:
         self._send: Callable[[Iterator[FromWorker]], None] | None = None
-        self._streams: dict[tuple[str, OutputStream], _Stream] = {}
+        self._captures: dict[str, Captures] = {}
+        self._streams: dict[str, dict[OutputStream, _Stream]] = {}
+        """Those that were asked for, by attempt and name."""
         self._waiting: dict[_Read, None] = {}  # in the order they came
 
-    def begin(self, attempt_id: str, captures: Mapping[OutputStream, Capture]) -> None:
+    def begin(self, attempt_id: str, captures: Captures) -> None:
         """Let an attempt's streams be read."""
-        for name, capture in captures.items():
-            self._streams[attempt_id, name] = _Stream(self, capture)
+        self._captures[attempt_id] = captures
 
     def end(self, attempt_id: str) -> None:
         """Hear that nothing more comes; whoever waits is told so. What was written can still be read."""
-        for stream in self._streams_of(attempt_id):
-            stream.end()
+        self._captures[attempt_id].is_over = True
+        for stream in self._streams.get(attempt_id, {}).values():
+            stream.answer_all()
 
     def forget(self, attempt_id: str) -> None:
-        """Let go of the streams: the outcome has them now."""
-        self.end(attempt_id)
-        for name in ("stdout", "stderr"):
-            self._streams.pop((attempt_id, name), None)
+        """Let go of the streams, of which nothing more comes: the outcome has them now."""
+        self._captures.pop(attempt_id).is_over = True
+        for stream in self._streams.pop(attempt_id, {}).values():
+            stream.answer_all()
 
     def attach(self, send: Callable[[Iterator[FromWorker]], None]) -> None:
         """Answer over this link from now on; `send` queues what is made into a message when its turn comes."""
@@ -64,7 +66,7 @@ class LiveOutput:
 
     def serve(self, question: ReadOutput) -> None:
         """Answer now, or as soon as there is something to tell."""
-        stream = self._streams.get((question.attempt_id, question.stream))
+        stream = self._stream(question)
         if stream is None:
             self._tell(iter([OutputPiece(question.read_id, question.offset, b"", is_end=True)]))
             return
@@ -90,9 +92,14 @@ class LiveOutput:
             read.timer.cancel()
         read.stream.leave(read)
 
-    def _streams_of(self, attempt_id: str) -> list[_Stream]:
-        names: tuple[OutputStream, ...] = ("stdout", "stderr")
-        return [self._streams[attempt_id, name] for name in names if (attempt_id, name) in self._streams]
+    def _stream(self, question: ReadOutput) -> _Stream | None:
+        captures = self._captures.get(question.attempt_id)
+        if captures is None:
+            return None
+        streams = self._streams.setdefault(question.attempt_id, {})
+        if question.stream not in streams:
+            streams[question.stream] = _Stream(self, captures, question.stream)
+        return streams[question.stream]
 
 
 @dataclass(eq=False, slots=True)
@@ -114,9 +121,9 @@ class _Read:
 class _Stream:
     """One stream and the questions about it."""
 
-    def __init__(self, owner: LiveOutput, capture: Capture) -> None:
-        self.capture = capture
-        self.is_over = False
+    def __init__(self, owner: LiveOutput, captures: Captures, name: OutputStream) -> None:
+        self.capture: Final[Capture] = captures.of(name)
+        self._captures = captures
         self._owner = owner
         self._reads: dict[_Read, None] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -132,19 +139,20 @@ class _Stream:
             self.capture.on_growth = None
             self._stop_timer()
 
-    def end(self) -> None:
-        self.is_over = True
-        self._answer_all()
+    @property
+    def is_over(self) -> bool:
+        return self._captures.is_over
 
     def _on_growth(self) -> None:
         """Answer at once where much is to be told, a little later where there is little."""
         total = self.capture.total_bytes
         if self.is_over or any(total - read.question.offset >= PROMPT_BYTES for read in self._reads):
-            self._answer_all()
+            self.answer_all()
         elif self._timer is None and any(total > read.question.offset for read in self._reads):
-            self._timer = asyncio.get_running_loop().call_later(GATHER_S, self._answer_all)
+            self._timer = asyncio.get_running_loop().call_later(GATHER_S, self.answer_all)
 
-    def _answer_all(self) -> None:
+    def answer_all(self) -> None:
+        """Answer whoever has something to hear."""
         self._stop_timer()
         total = self.capture.total_bytes
         for read in list(self._reads):

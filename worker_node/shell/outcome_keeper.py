@@ -34,6 +34,7 @@ class OutcomeKeeper:
         self._perform = perform
         self._spool = Spool(folder / "spool", Listener(self._on_written, self._on_failed))
         self._has_unspooled = asyncio.Event()
+        self._is_leaving = False
         self._is_safe = asyncio.Event()
         self._told_pause = ""
 
@@ -73,11 +74,14 @@ class OutcomeKeeper:
     def on_step(self) -> None:
         """Look at the state after each step of the core."""
         state = self._state
-        if state.has_unspooled:
+        # While it is set, `run` looks again by itself.
+        if not self._has_unspooled.is_set() and state.has_unspooled:
             self._has_unspooled.set()
-            self._is_safe.clear()
-        else:
-            self._is_safe.set()
+        if self._is_leaving:  # else nobody waits for it
+            if state.has_unspooled:
+                self._is_safe.clear()
+            else:
+                self._is_safe.set()
         if bool(state.pause_reason) != bool(self._told_pause):
             self._told_pause = state.pause_reason
             text = f"No new tasks for now: {self._told_pause}" if self._told_pause else "New tasks are welcome again"
@@ -86,6 +90,7 @@ class OutcomeKeeper:
 
     async def leave_the_rest_on_disk(self, patience_s: float) -> int:
         """Spool all that is not acknowledged; return how many outcomes are neither delivered nor on disk."""
+        self._is_leaving = True
         self._perform(spooling.spool(self._state, list(self._state.finished)))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience_s):

@@ -10,6 +10,7 @@ from octaskly_wire.messages import AssignAttempt
 from octaskly_wire.vocabulary import RejectionReason, SandboxLevel
 from worker_node.core.outcome import Outcome
 from worker_node.limit_flags import NO_SETTINGS, LimitSettings
+from worker_node.sandbox.environment import passed_on
 from worker_node.sandbox.host import Host
 from worker_node.sandbox.policy import plan_attempt
 from worker_node.sandbox.workspace import Workspaces
@@ -35,7 +36,7 @@ class Runner:
         """Take the parts; nothing runs yet."""
         self.live: Final = LiveOutput()
         self._limits: Final = limits
-        self._env: Final = dict(worker_env)
+        self._env: Final = {level: passed_on(level, worker_env) for level in SandboxLevel}
         self._listener: Final = listener
         ours = Listener(listener.started, self._finished, self._refused)
         self._parts: Final = Parts(host, workspaces, ours, self.live, files, self._spawn)
@@ -51,7 +52,8 @@ class Runner:
             self._listener.refused(assignment.attempt_id, RejectionReason.WORKSPACE_FAILED, str(error))
             return
         seen_as = parts.host.seen_by_command(folder)
-        plan = plan_attempt(assignment, backend, seen_as, self._env, parts.host.facts, self._limits)
+        env = self._env[assignment.sandbox]
+        plan = plan_attempt(assignment, backend, seen_as, env, parts.host.facts, self._limits)
         execution = self._executions[assignment.attempt_id] = Execution(parts, assignment, plan, folder)
         execution.begin()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import msgspec
 import pytest
 
@@ -22,7 +20,7 @@ from worker_node.core.effects import (
 )
 
 FILES = [OutputFile("a", "a" * 64, 1), OutputFile("b", "b" * 64, 2), OutputFile("again", "a" * 64, 1)]
-WITH_FILES = replace(DONE, report=msgspec.structs.replace(DONE.report, outputs=FILES))
+WITH_FILES = msgspec.structs.replace(DONE, report=msgspec.structs.replace(DONE.report, outputs=FILES))
 STORE = StoreContents("t1.1", (FILES[2], FILES[1]))
 """Equal contents are sent once."""
 
@@ -115,7 +113,7 @@ def test_contents_that_are_refused_for_good_make_the_outcome_a_failure(play):
 def test_a_failure_keeps_its_reason_when_its_contents_are_refused(play):
     """What the command did wrong is still what is told."""
     failed = msgspec.structs.replace(WITH_FILES.report, failure_reason=FailureReason.EXIT_CODE, exit_code=3)
-    finish(play, replace(WITH_FILES, report=failed))
+    finish(play, msgspec.structs.replace(WITH_FILES, report=failed))
     play.take()
     play.do(delivery.on_contents_refused, "t1.1", "no")
     play.take()

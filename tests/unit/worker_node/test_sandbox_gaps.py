@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from octaskly_wire.vocabulary import SandboxLevel
 from worker_node.sandbox.gaps import gaps_of

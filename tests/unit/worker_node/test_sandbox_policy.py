@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from octaskly_wire.messages import AssignAttempt, InputFile, Limits
 from octaskly_wire.vocabulary import Enforcement, FailureReason, SandboxLevel

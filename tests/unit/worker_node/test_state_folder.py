@@ -199,12 +199,17 @@ def test_an_attempt_id_is_never_a_path(tmp_path):
     assert folder.resolve() == folder
 
 
+def meter_of(folder):
+    """Return a meter that begins with the folder as it is."""
+    return DiskMeter(str(folder), folder.stat().st_dev)
+
+
 def test_the_disk_meter_counts_in_steps(tmp_path):
     """A big folder takes several steps, and the figure only counts finished knowledge or more."""
     for number in range(5000):
         (tmp_path / str(number)).touch()
     (tmp_path / "big").write_bytes(b"x" * 1_000_000)
-    meter = DiskMeter(str(tmp_path))
+    meter = meter_of(tmp_path)
     figures = [meter.advance([]) for _ in range(6)]
     assert figures[-1] >= 1_000_000 + 5000 * LEAST_BYTES
     assert max(figures) < 30_000_000
@@ -220,6 +225,16 @@ def test_the_disk_meter_counts_deleted_files_that_are_held_open(tmp_path):
         other.flush()
         again = os.dup(file.fileno())
         (tmp_path / "gone").unlink()
-        meter = DiskMeter(str(tmp_path))
+        meter = meter_of(tmp_path)
         assert 1_100_000 <= max(meter.advance([os.getpid()]) for _ in range(6)) < 1_300_000
         os.close(again)
+
+
+def test_the_disk_meter_outlives_its_folder(tmp_path):
+    """A task that runs as the worker's own user may remove it."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    meter = meter_of(folder)
+    folder.rmdir()
+    assert meter.is_urgent(0)
+    assert [meter.look_now([], 0), meter.advance([])] == [0, 0]
