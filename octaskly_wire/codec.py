@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, Final, Generic, TypeVar
 
@@ -25,6 +26,13 @@ class Codec(IntEnum):
 _PATTERN: Final = re.compile(r"matching regex '.*'(?= - at |\Z)", re.DOTALL)
 """How msgspec tells of a text with other characters; people cannot read that."""
 
+_FLOATS_OF: Final[dict[type, Callable[[Any], tuple[float, ...]]]] = {
+    AttemptFinished: lambda message: (message.report.cpu_seconds,),
+    Heartbeat: lambda message: (message.vitals.cpu_percent, message.vitals.load_1m),
+    Welcome: lambda message: (message.heartbeat_interval_s, message.lease_s),
+}
+"""Free floats of the messages that have some. MessagePack can carry NaN, which JSON and the tables cannot."""
+
 _MSGPACK_ENCODER: Final = msgspec.msgpack.Encoder()
 _JSON_ENCODER: Final = msgspec.json.Encoder()
 
@@ -42,9 +50,10 @@ class _Decoder(Generic[T]):
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             # The payload itself never goes into the text: it may carry a secret and ends in a log.
             raise MalformedMessage(_PATTERN.sub("of allowed characters", str(error))) from None
-        for number in _floats_of(message):
-            if not math.isfinite(number):
-                raise MalformedMessage("a number is not finite")
+        if floats_of := _FLOATS_OF.get(type(message)):
+            for number in floats_of(message):
+                if not math.isfinite(number):
+                    raise MalformedMessage("a number is not finite")
         return message
 
 
@@ -65,17 +74,6 @@ def decode_from_worker(payload: bytes | memoryview, codec: Codec) -> FromWorker:
     return _FROM_WORKER.decode(payload, codec)
 
 
-def decode_to_worker(payload: bytes, codec: Codec) -> ToWorker:
+def decode_to_worker(payload: bytes | memoryview, codec: Codec) -> ToWorker:
     """Return the dispatcher's message; raises MalformedMessage when the schema refuses it."""
     return _TO_WORKER.decode(payload, codec)
-
-
-def _floats_of(message: object) -> tuple[float, ...]:
-    """Return the message's free floats. MessagePack can carry NaN, which JSON and the tables cannot."""
-    if isinstance(message, AttemptFinished):
-        return (message.report.cpu_seconds,)
-    if isinstance(message, Heartbeat):
-        return (message.vitals.cpu_percent, message.vitals.load_1m)
-    if isinstance(message, Welcome):
-        return (message.heartbeat_interval_s, message.lease_s)
-    return ()

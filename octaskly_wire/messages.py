@@ -52,11 +52,11 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 """A measured duration; a bound, so that no sum of many is spoilt by one."""
 
 
-class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of what messages are made of."""
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """Base of what messages are made of. What comes from a frame holds no cycles for the garbage collector to find."""
 
 
-class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag=True):
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag=True, gc=False):
     """Base of what travels in a frame of its own; tagged by its class name."""
 
 

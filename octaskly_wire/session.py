@@ -103,6 +103,9 @@ _TO_WORKER: Final[dict[Phase, tuple[type, ...]]] = {
 _FAREWELLS: Final = (CaBundle, Enrolled, Refused)
 """After these the dispatcher says nothing more."""
 
+_STEPS: Final = (Challenge, Welcome, *_FAREWELLS)
+"""What the dispatcher says that leads to another phase."""
+
 
 class DispatcherSession:
     """The dispatcher's end of one link."""
@@ -175,15 +178,19 @@ class WorkerSession:
             message = decode_to_worker(payload, codec)
             if not isinstance(message, _TO_WORKER[self.phase]):
                 raise UnexpectedMessage(f"{type(message).__name__} while {self.phase.value}")
-            if isinstance(message, Challenge):
-                self.phase = Phase.PROVING
-            elif isinstance(message, Welcome):
-                self.phase = Phase.OPEN if self.purpose is LinkPurpose.CONTROL else Phase.TRANSFERRING
-                self._decoder.max_frame_bytes = MAX_FRAME_BYTES
-            elif isinstance(message, _FAREWELLS):
-                self.phase = Phase.OVER
+            if isinstance(message, _STEPS):
+                self._step(message)
             messages.append(message)
         return messages
+
+    def _step(self, message: ToWorker) -> None:
+        if isinstance(message, Challenge):
+            self.phase = Phase.PROVING
+        elif isinstance(message, Welcome):
+            self.phase = Phase.OPEN if self.purpose is LinkPurpose.CONTROL else Phase.TRANSFERRING
+            self._decoder.max_frame_bytes = MAX_FRAME_BYTES
+        else:
+            self.phase = Phase.OVER
 
     def encode(self, message: FromWorker) -> bytes:
         """Return the frame of a message."""

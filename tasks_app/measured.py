@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -53,9 +54,8 @@ class Measuring:
 
     def started(self, available_at: str, now: datetime) -> None:
         """Take a start, with the time from which its task might run as the database holds it: in UTC."""
-        moment = datetime.fromisoformat(available_at).replace(tzinfo=UTC)
         # The wall clock may have been set back.
-        self.queue_wait_seconds.append(max((now - moment).total_seconds(), 0.0))
+        self.queue_wait_seconds.append(max((now - _moment(available_at)).total_seconds(), 0.0))
 
     def outcome(self, word: str, report: OutcomeReport) -> None:
         """Take an outcome."""
@@ -74,3 +74,8 @@ class Measuring:
             tuple(self.ended),
             tuple(self.round_trip_seconds),
         )
+
+
+@lru_cache(64)  # Tasks that were submitted together have it alike.
+def _moment(stored: str) -> datetime:
+    return datetime.fromisoformat(stored).replace(tzinfo=UTC)

@@ -15,7 +15,7 @@ QUIET_A_SECOND: Final = 500.0
 BUSY_A_SECOND: Final = 2000.0
 """Records a second from which commits keep the whole distance."""
 
-MAX_SPACING_S: Final = 0.024
+MAX_SPACING_S: Final = 0.032
 """Workers have more in hand than they do meanwhile."""
 
 MEMORY_S: Final = 0.1

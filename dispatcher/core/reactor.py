@@ -228,15 +228,15 @@ class Reactor:
     ) -> list[Effect]:
         """Accept the outcome once; later or foreign ones are kept aside."""
         worker = self.state.workers.get(worker_id)
-        key = AttemptKey.parse(attempt_id)
         if worker is None:
             return []
-        if key is None:
-            return worker.tell(OutcomeRefused(attempt_id=attempt_id, detail="there is no such attempt"))
         attempt = self.state.find_attempt(attempt_id, worker_id)
         acknowledgement = AcknowledgeOutcome(attempt_id=attempt_id)
         report = with_sound_files(report)
         if attempt is None:
+            key = AttemptKey.parse(attempt_id)
+            if key is None:
+                return worker.tell(OutcomeRefused(attempt_id=attempt_id, detail="there is no such attempt"))
             superseded = RecordSuperseded(key, worker_id, report, stdout, stderr)
             return [superseded, *worker.tell(acknowledgement, unless_refused=key)]
         if report.failure_reason is FailureReason.WORKER_LOST:

@@ -59,6 +59,8 @@ class StoreWriter:
         self._waiting: deque[_Commit | _Call] = deque()
         self._is_urgent = False
         """Whether anybody waits for what is waiting."""
+        self._waits_since = 0.0
+        """When the first of it came, by the loop's clock."""
         self._waiting_calls = 0
         self._is_busy = False
         """Whether the thread has something in hand."""
@@ -103,6 +105,8 @@ class StoreWriter:
         return future
 
     def _enter(self, item: _Commit | _Call, *, is_urgent: bool) -> None:
+        if not self._waiting:
+            self._waits_since = self._loop.time()
         self._waiting.append(item)
         is_news = is_urgent and not self._is_urgent
         self._is_urgent |= is_urgent
@@ -117,11 +121,11 @@ class StoreWriter:
         if self._is_busy or not self._waiting:
             return
         # Whoever reads does not wait for more to gather before it.
-        delay_s = 0.0 if self._waiting_calls else self._spacing.next_at - self._loop.time()
+        due_at = 0.0 if self._waiting_calls else self._spacing.next_at
         if not self._is_urgent:
-            delay_s = max(delay_s, PATIENCE_S)
-        if delay_s > 0:
-            self._timer = self._loop.call_later(delay_s, self._hand_over)
+            due_at = max(due_at, self._waits_since + PATIENCE_S)
+        if due_at > self._loop.time():
+            self._timer = self._loop.call_at(due_at, self._hand_over)
         else:
             self._timer = self._loop.call_soon(self._hand_over)
 

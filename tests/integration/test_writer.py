@@ -87,6 +87,24 @@ def test_what_is_not_urgent_goes_with_the_next_that_is(monkeypatch):
     run(scenario)
 
 
+def test_what_is_not_urgent_waits_during_a_commit_too(monkeypatch):
+    """Its patience counts from when it came: after a long commit it goes at once."""
+    monkeypatch.setattr(writer_module, "PATIENCE_S", 10.0)
+
+    async def scenario(store, writer):
+        loop = asyncio.get_running_loop()
+        first = writer.submit([claim(1)])
+        await asyncio.sleep(0)
+        patient = writer.submit([claim(2)], is_urgent=False)
+        clock = loop.time
+        monkeypatch.setattr(loop, "time", lambda: clock() + 10.0)
+        store.gate.set()
+        await asyncio.gather(first, patient)
+        assert [len(group) for group in store.groups] == [1, 1]
+
+    run(scenario)
+
+
 def test_under_load_what_comes_gathers(monkeypatch):
     """After a commit with much in it the next waits for more, but not longer than whoever reads."""
     monkeypatch.setattr(commit_spacing, "MAX_SPACING_S", 60.0)
