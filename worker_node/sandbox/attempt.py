@@ -12,7 +12,7 @@ import os
 import signal
 import time
 
-from worker_node.sandbox import command, events, proc_tree
+from worker_node.sandbox import command, disk_meter, events, proc_tree
 from worker_node.sandbox.disk_meter import DiskMeter
 from worker_node.sandbox.leftovers import tells_changes
 from worker_node.sandbox.namespaces import Sandbox, SandboxFailed
@@ -107,7 +107,7 @@ class Attempt:
             self._main_pid = command.launch(self.plan, stdout, stderr, self._uid)
 
     def _prepare_workspace(self, stdout: int, stderr: int) -> None:
-        """Hand the folder and the pipes to the command's user; see on which disk the folder is."""
+        """Hand the folder and the pipes to the command's user; see on which disk the folder is and what that has."""
         workspace, uid = self.plan["workspace"], self._uid
         try:
             status = os.lstat(workspace)
@@ -121,6 +121,8 @@ class Attempt:
                     os.chown(folder, uid, uid, follow_symlinks=False)
                 os.fchown(stdout, uid, uid)  # to be opened again as /dev/stdout and /dev/stderr
                 os.fchown(stderr, uid, uid)
+            if "disk_bytes" in self.plan["polled"]:
+                self._free_bytes = disk_meter.free_bytes(workspace)
             if (uid is None or status.st_uid == uid) and tells_changes(status.st_ctime_ns):
                 self._unchanged_since_ns = status.st_ctime_ns
         except OSError as error:
@@ -187,7 +189,7 @@ class Attempt:
             self.is_over = True
             return 0.0
         if self._meter is None and "disk_bytes" in self.plan["polled"]:
-            self._meter = DiskMeter(self.plan["workspace"], self._device)
+            self._meter = DiskMeter(self.plan["workspace"], self._device, self._free_bytes)
         moment = now()
         deadline: float = self._started_at + self.plan["timeout_s"]
         if self._main_status is not None:

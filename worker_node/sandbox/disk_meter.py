@@ -22,14 +22,14 @@ LEAST_BYTES: Final = 4096
 class DiskMeter:
     """Adds up the disk blocks under a folder, over and over; `total_bytes` is the largest of late."""
 
-    def __init__(self, folder: str, device: int) -> None:
-        """Start a first round, for which nothing is read yet. `device` is the folder's disk."""
+    def __init__(self, folder: str, device: int, free: int) -> None:
+        """Start a first round; nothing is read yet. `free` are the bytes that its disk, the device, had at the beginning."""
         self._folder = folder
         self._device = device
         self._pids: list[int] = []
         self._round_bytes = 0
         self.total_bytes = 0
-        self._free_bytes = _free_bytes(folder)
+        self._free_bytes = free
         self._steps = self._measure()
 
     def advance(self, pids: list[int]) -> int:
@@ -46,7 +46,7 @@ class DiskMeter:
 
     def is_urgent(self, limit_bytes: int) -> bool:
         """Return whether the disk has lost so much since the round began that the limit may be passed; cheap."""
-        return self._free_bytes - _free_bytes(self._folder) > limit_bytes - self.total_bytes
+        return self._free_bytes - free_bytes(self._folder) > limit_bytes - self.total_bytes
 
     def look_now(self, pids: list[int], limit_bytes: int) -> int:
         """Do a whole round at once, or as much as it takes to find the limit passed; return what was found."""
@@ -63,7 +63,7 @@ class DiskMeter:
         if not keeps_total:
             self.total_bytes = self._round_bytes
         self._round_bytes = 0
-        self._free_bytes = _free_bytes(self._folder)
+        self._free_bytes = free_bytes(self._folder)
         self._steps = self._measure()
 
     def _measure(self) -> Iterator[bool]:
@@ -127,7 +127,7 @@ def _open(folder: str) -> Any:
         return os.scandir(folder)
 
 
-def _free_bytes(folder: str) -> int:
+def free_bytes(folder: str) -> int:
     """Return what is free on the disk of a folder, names included; 0 when the folder is gone, as a task may wish it."""
     try:
         room = os.statvfs(folder)

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from octaskly_wire.identity import ca_digest, make_ca
-from worker_node.sandbox.disk_meter import LEAST_BYTES, DiskMeter
+from worker_node.sandbox.disk_meter import LEAST_BYTES, DiskMeter, free_bytes
 from worker_node.sandbox.workspace import Workspaces
 from worker_node.shell.keyfile import Identity, StateFolder, StateFolderError
 
@@ -201,7 +201,7 @@ def test_an_attempt_id_is_never_a_path(tmp_path):
 
 def meter_of(folder):
     """Return a meter that begins with the folder as it is."""
-    return DiskMeter(str(folder), folder.stat().st_dev)
+    return DiskMeter(str(folder), folder.stat().st_dev, free_bytes(str(folder)))
 
 
 def test_the_disk_meter_counts_in_steps(tmp_path):
