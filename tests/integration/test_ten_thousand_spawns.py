@@ -39,12 +39,13 @@ def footprint(bench: Bench) -> dict[str, int]:
     """Return what could leak: descriptors of each kind of process, processes, mounts, memory."""
     processes = family(bench)
     spawner, supervisors = processes[0], processes[0].children()
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     return {
         "descriptors here": len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - a folder of links to nowhere
         "descriptors of the spawner": spawner.num_fds(),
         "descriptors of a supervisor": max(supervisor.num_fds() for supervisor in supervisors),
         "processes": len(processes),
-        "mounts": sum(not_of_other_tests(bench, line) for line in Path("/proc/self/mountinfo").open()),
+        "mounts": sum(not_of_other_tests(bench, line) for line in mounts),
         "megabytes here": psutil.Process().memory_info().rss // MEGABYTE,
         "megabytes of the spawner": spawner.memory_info().rss // MEGABYTE,
     }

@@ -171,6 +171,8 @@ class Attempt:
         """Hear that the command itself has ended."""
         self._main_status = status
         self._ended_at = now()
+        if status and self._group is not None and self.plan["group_bytes"]:
+            self._group.give_room()
         # The kernel refused it the next process and it gave up, while all the others are still there.
         limit = self.plan["polled"]["processes"]
         if status and self._cause == "exited" and len(self._pids()) >= limit:

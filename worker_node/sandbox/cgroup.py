@@ -62,13 +62,18 @@ class Group:
         """Hold this much memory from now on, swap included; raise OSError."""
         limit_bytes += OWN_USE_BYTES
         if limit_bytes != self._limit_bytes:
-            if self._place.version == 1:
-                self._limit_version_1(limit_bytes)
-            else:
-                kernel.write_setting(f"{self._memory}/memory.max", str(limit_bytes))
-                _write_if_there(f"{self._memory}/memory.swap.max", "0")
-            self._limit_bytes = limit_bytes
+            self._hold(limit_bytes)
         self._before = self._read_events()
+
+    def give_room(self) -> None:
+        """Allow a little more until the next `begin`: what a dead command left in shared memory may fill the group.
+
+        The supervisor, the only one left, would be killed for the next page that it needs to remove that.
+        """
+        try:
+            self._hold(self._limit_bytes + OWN_USE_BYTES)
+        except OSError:
+            return  # then it goes as far as it goes
 
     def has_killed(self) -> bool:
         """Return whether the kernel killed a process of this group for memory since `begin`."""
@@ -84,6 +89,14 @@ class Group:
                 # Version 2 takes no process where groups are made; its leaf does.
                 _write_if_there(f"{folder}/{_LEAF}/cgroup.procs", "0")
             remove(folder, self._name)
+
+    def _hold(self, limit_bytes: int) -> None:
+        if self._place.version == 1:
+            self._limit_version_1(limit_bytes)
+        else:
+            kernel.write_setting(f"{self._memory}/memory.max", str(limit_bytes))
+            _write_if_there(f"{self._memory}/memory.swap.max", "0")
+        self._limit_bytes = limit_bytes
 
     def _limit_version_1(self, limit_bytes: int) -> None:
         both = f"{self._memory}/memory.memsw.limit_in_bytes"

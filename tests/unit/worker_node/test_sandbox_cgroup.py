@@ -315,6 +315,18 @@ def test_version_2_limits_memory_and_allows_no_swap(place_2, kernel):
     assert limits_written(kernel) == [("memory.max", low), swap, ("memory.max", high), swap]
 
 
+def test_whoever_clears_up_behind_a_dead_command_has_room(place_2, kernel):
+    """The command may have left the group full; the next one has its own limit again, and no failure matters here."""
+    group = Group(place_2)
+    group.begin(100 * MIB)
+    group.give_room()
+    group.begin(100 * MIB)
+    low, more = (str(100 * MIB + count * OWN_USE_BYTES) for count in (1, 2))
+    assert [value for name, value in limits_written(kernel) if name == "memory.max"] == [low, more, low]
+    kernel.is_closed = True
+    group.give_room()
+
+
 @pytest.mark.parametrize(("version", "events"), [(1, "memory.oom_control"), (2, "memory.events")])
 def test_a_kill_counts_for_the_attempt_in_which_it_came(version, events, request):
     """The kernel only ever counts on: what is new since the attempt began is its own."""
