@@ -38,11 +38,6 @@ def next_key(key: bytes) -> bytes:
     return hmac.digest(key, _RATCHET, "sha256")
 
 
-def row_hash(key: bytes, hashed: Row) -> str:
-    """Return the hash of a row that is given without its own hash."""
-    return hmac.digest(key, encoded(hashed), "sha256").hex()
-
-
 def legacy_row_hash(key: bytes, hashed: Row) -> str:
     """Return the hash of a row from before the ratchet; raises ValueError or TypeError when it can be no such row."""
     row_id, stored_time, *rest = hashed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import itertools
 import random
 
@@ -83,7 +84,9 @@ def test_row_written_without_the_key_is_found(settings):
     row = AuditEntry.objects.latest("id")
     hashed = (row.id + 1, "2026-01-01 00:00:00", "tested", "me", "", "", "{}", row.hash)
     execute(
-        "INSERT INTO audit_log VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)", *hashed, chain.row_hash(bytes(32), hashed)
+        "INSERT INTO audit_log VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        *hashed,
+        hmac.digest(bytes(32), chain.encoded(hashed), "sha256").hex(),
     )
     assert verify().first_bad_id == row.id + 1
     write(1)

@@ -11,6 +11,7 @@ from audit_app.models import AuditEntry
 from audit_app.verifying import verify
 from tasks_app import signals
 from tasks_app.models import Task
+from tests.support.hearing import hearing
 
 pytestmark = pytest.mark.django_db
 URL = "/api/v1/tasks"
@@ -33,18 +34,10 @@ def test_each_is_cancelled_as_if_alone(client, django_capture_on_commit_callback
     waiting, running, done = submit(client, 3)
     Task.objects.filter(id=running).update(status="running", assigned_at=datetime.now(UTC), worker_id="w1", attempt=1)
     Task.objects.filter(id=done).update(status="completed")
-    heard = []
-
-    def listen(task_id, **_):
-        heard.append(task_id)
-
-    signals.cancel_requested.connect(listen)
-    try:
+    with hearing(signals.cancel_requested, "task_id") as heard:
         for _ in range(2):
             with django_capture_on_commit_callbacks(execute=True):
                 answer = client.post(f"{URL}/cancel", {"ids": [running, waiting, done]}, format="json")
-    finally:
-        signals.cancel_requested.disconnect(listen)
     assert heard == [running]
     shown = {task["id"]: (task["status"], task["cancel_requested"]) for task in answer.json()["cancelled"]}
     assert shown == {running: ("running", True)}

@@ -30,6 +30,7 @@ from tasks_app.dispatch_store import DispatchStore
 from tasks_app.ids import new_task_ids
 from tasks_app.measured import MeasuredOutcome
 from tasks_app.models import Result, Task, TaskStatus
+from tests.support.hearing import hearing
 from workers_app.models import Worker
 
 pytestmark = pytest.mark.django_db
@@ -47,14 +48,8 @@ def store(tmp_path):
 @pytest.fixture
 def told():
     """Return a list of what commits tell."""
-    heard = []
-
-    def hear(measured, **_):
-        heard.append(measured)
-
-    signals.records_committed.connect(hear)
-    yield heard
-    signals.records_committed.disconnect(hear)
+    with hearing(signals.records_committed, "measured") as heard:
+        yield heard
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from tasks_app.blob_store import BlobStore
 from tasks_app.dispatch_store import DispatchStore
 from tasks_app.ids import new_task_ids
 from tasks_app.models import Result, Task
+from tests.support.hearing import hearing
 
 pytestmark = pytest.mark.django_db
 
@@ -83,22 +84,15 @@ def test_together_and_apart_leave_the_same(store, claimed, report, retry_delay_s
 
 def test_what_was_told_before_is_not_told_again(store, claimed):
     """A start that comes once more with the end changes nothing of the first; after the end neither does anything."""
-    heard = []
-
-    def hear(measured, **_):
-        heard.append((len(measured.queue_wait_seconds), len(measured.outcomes), measured.ended))
-
     key = claimed()
-    signals.records_committed.connect(hear)
-    try:
+    with hearing(signals.records_committed, "measured") as heard:
         store.commit([RecordStarted(key, "w1")])
         started_at = Task.objects.get(id=key.task_id).started_at
         both = [RecordStarted(key, "w1"), RecordOutcome(key, "w1", DONE, b"", b"", None)]
         store.commit(both)
         store.commit(both)
-    finally:
-        signals.records_committed.disconnect(hear)
-    assert heard == [(1, 0, ()), (0, 1, ("completed",)), (0, 0, ())]
+    told = [(len(measured.queue_wait_seconds), len(measured.outcomes), measured.ended) for measured in heard]
+    assert told == [(1, 0, ()), (0, 1, ("completed",)), (0, 0, ())]
     assert Task.objects.get(id=key.task_id).started_at == started_at
     assert [event for event, _ in left_of(key)[2]] == ["task_started", "task_finished"]
 

@@ -10,6 +10,7 @@ from accounts_app.roles import Role
 from audit_app.models import AuditEntry
 from tasks_app import signals
 from tasks_app.models import Result, Task
+from tests.support.hearing import hearing
 from tests.support.submitting import submit
 
 pytestmark = pytest.mark.django_db
@@ -151,17 +152,8 @@ def test_running_task_is_asked_to_stop(client, django_capture_on_commit_callback
     """The wish is stored and the engine told after the commit; the status follows the worker."""
     task = submit(client)
     Task.objects.update(status="running", assigned_at=datetime.now(UTC), worker_id="w1", attempt=1)
-    heard = []
-
-    def listen(task_id, **_):
-        heard.append(task_id)
-
-    signals.cancel_requested.connect(listen)
-    try:
-        with django_capture_on_commit_callbacks(execute=True):
-            answer = client.post(f"{URL}/{task['id']}/cancel")
-    finally:
-        signals.cancel_requested.disconnect(listen)
+    with hearing(signals.cancel_requested, "task_id") as heard, django_capture_on_commit_callbacks(execute=True):
+        answer = client.post(f"{URL}/{task['id']}/cancel")
     assert (answer.json()["status"], answer.json()["cancel_requested"]) == ("running", True)
     assert heard == [task["id"]]
 

@@ -9,6 +9,7 @@ from tasks_app import services, signals
 from tasks_app.dispatch_store import DispatchStore
 from tasks_app.new_tasks import MAX_TOLD
 from tasks_app.submission import LimitsSpec, TaskSpec
+from tests.support.hearing import hearing
 
 pytestmark = pytest.mark.django_db
 
@@ -18,14 +19,8 @@ BASIC = (SandboxLevel.BASIC, False)
 @pytest.fixture
 def told():
     """Return a list that gets the tasks of each announcement."""
-    heard = []
-
-    def hear(tasks, **_):
-        heard.append(tasks)
-
-    signals.tasks_submitted.connect(hear)
-    yield heard
-    signals.tasks_submitted.disconnect(hear)
+    with hearing(signals.tasks_submitted, "tasks") as heard:
+        yield heard
 
 
 @pytest.fixture
