@@ -9,7 +9,7 @@ QUICK_S: Final = 0.125
 """A worker whose commands take less on average is given some ahead."""
 AHEAD_S: Final = 0.25
 """The work that may wait at a slot: half of what its worker has patience for."""
-MAX_AHEAD_A_SLOT: Final = 24
+MAX_AHEAD_A_SLOT: Final = 40
 """More gains nothing: commits and messages then carry all that they can."""
 UNMEASURED_AHEAD_A_SLOT: Final = 4
 """As long as it is not known how long a slot takes for a turn: on a busy machine that may be ten times the command."""

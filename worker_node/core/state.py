@@ -22,8 +22,8 @@ from octaskly_wire.messages import (
 from octaskly_wire.vocabulary import Admission, HeldPhase, RejectionReason, SandboxLevel
 from worker_node.core.outcome import Outcome
 
-MAX_WAITING_A_SLOT: Final = 25
-"""What is given ahead, which is twenty-four a slot, and what comes in the place of an attempt that is being killed for nobody."""
+MAX_WAITING_A_SLOT: Final = 41
+"""What is given ahead, which is forty a slot, and what comes in the place of an attempt that is being killed for nobody."""
 GATHER_S: Final = 0.003
 MUCH_GATHER_S: Final = 0.01
 """How long what is to be told waits for more while work waits for the slots, and while much does: each write wakes the
