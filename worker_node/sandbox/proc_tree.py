@@ -62,6 +62,25 @@ def children(pid: int) -> list[int]:
     return [child for child, fields in below if fields and int(fields[_PPID]) == pid]
 
 
+def open_own_children() -> int | None:
+    """Return a descriptor for `is_childless`; None where the kernel does not list children."""
+    try:
+        return os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def is_childless(own_children: int | None) -> bool:
+    """Return whether this process, which must have one thread only, certainly has no child, not even a dead one.
+
+    A list of children that begins with none is empty: only between two entries may a read of it miss one.
+    """
+    try:
+        return own_children is not None and not os.pread(own_children, 1, 0)
+    except OSError:
+        return False
+
+
 def _descendants_by_scan(root: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):

@@ -2,7 +2,7 @@
 
 Theory of operation. A supervisor is forked by the spawner, in a session of its own, and serves one slot. It is a
 subreaper: a descendant whose parent dies becomes its child, also one that called setsid. So "no children left"
-means "no process of this attempt left", which waitpid tells with certainty. The worker talks to it over a
+means "no process of this attempt left", which the kernel tells with certainty. The worker talks to it over a
 control socket: `run N` with the plan behind a line's end or in a descriptor, `again N` with what differs from the plan
 before, `cancel N`, `kill N`. Orders for an attempt that is over meanwhile carry an old number and are dropped. The
 pipes of a command are made here: of one that ends within some milliseconds the worker is told once, at its end,
@@ -21,7 +21,7 @@ import signal
 import socket
 import time
 
-from worker_node.sandbox import events, kernel, last_words
+from worker_node.sandbox import events, kernel, last_words, proc_tree
 from worker_node.sandbox.attempt import Attempt
 from worker_node.sandbox.cgroup import Group
 from worker_node.sandbox.command import CannotLaunch
@@ -78,6 +78,7 @@ class Supervisor:
         self._is_ending = False
         self._hears_children = True
         """A death among the children wakes this process up, instead of waiting until it is asked for."""
+        self._own_children: int | None = None
         self._wake_read, self._wake_write = os.pipe()
         self._poller = select.poll()
 
@@ -85,6 +86,7 @@ class Supervisor:
         """Serve until the control socket ends or the spawner is gone; kill and bury what is left then."""
         self._take_signals()
         kernel.adopt_orphans()
+        self._own_children = proc_tree.open_own_children()
         kernel.hide_memory()
         kernel.die_with_parent(signal.SIGTERM, self._spawner_pid)
         if self._settings.place is not None:
@@ -158,6 +160,9 @@ class Supervisor:
             if self._mould is None and not self._leaving:  # below strict: nobody else is here
                 if self._attempt is not None:
                     self._attempt.on_reaped(pid, status, usage)
+                    if proc_tree.is_childless(self._own_children):  # another wait would say so with an exception
+                        self._attempt.on_all_reaped()
+                        return
                 continue
             is_of_attempt = pid not in self._other_pids()
             for child in self._sandboxes():
