@@ -27,6 +27,9 @@ from octaskly_site.submission_lane import SERVER_ERRORS, SUBMISSION_PATHS, Submi
 class ThreadedDjango(ASGIHandler):
     """Answers requests, at most `threads` at a time, and submissions beside them."""
 
+    chunk_size = 256 << 10
+    """Of a long answer: so much is given away at once, before it is looked whether the client takes more."""
+
     def __init__(self, threads: int) -> None:
         super(ASGIHandler, self).__init__()  # Its own would load middleware for the loop.
         self.load_middleware(is_async=False)

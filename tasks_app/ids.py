@@ -5,8 +5,10 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from functools import lru_cache
 
 _LAST_OF_48_BITS = (1 << 48) - 1
+_LAST_OF_62_BITS = (1 << 62) - 1
 _TAIL_BITS = 74
 _lock = threading.Lock()
 _last = 0
@@ -34,8 +36,12 @@ def first_id(at_s: float) -> str:
 
 
 def _to_text(value: int) -> str:
-    time_ms = value >> _TAIL_BITS
-    high = (value >> 62) & 0xFFF
-    low = value & ((1 << 62) - 1)
-    digits = f"{(time_ms << 80) | (7 << 76) | (high << 64) | (0b10 << 62) | low:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    digits = f"{1 << 63 | value & _LAST_OF_62_BITS:016x}"
+    return f"{_head(value >> 62)}-{digits[:4]}-{digits[4:]}"
+
+
+@lru_cache(maxsize=1)  # Ids that are made together have it alike.
+def _head(high: int) -> str:
+    """Return the first three groups of an id: of the time, the version, and the first bits of the tail."""
+    digits = f"{high >> 12:012x}7{high & 0xFFF:03x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:]}"

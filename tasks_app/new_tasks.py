@@ -29,7 +29,7 @@ _SHARED: Final = (
     *(f"asked_{name}" for name in LIMITS), "created_at", "available_at",
 )  # fmt: skip
 """What the tasks of a request mostly have in common."""
-_kind: Final = attrgetter("owner", "priority", "timeout_s", "max_retries", "sandbox", "network", "limits")
+_kind: Final = attrgetter("priority", "timeout_s", "max_retries", "sandbox", "network", "limits")
 _AT_FIRST: Final = {
     "status": f"'{TaskStatus.QUEUED.value}'", "attempt": "0", "failures": "0", "losses": "0", "stdout": "''",
     "stderr": "''", "stdout_truncated": "0", "stderr_truncated": "0",
@@ -41,58 +41,59 @@ MAX_TOLD: Final = 16
 """So many tasks that came together are told to the engine one by one."""
 
 
-class NewTask(msgspec.Struct, kw_only=True, gc=False):
-    """A task as it is at first, with the attributes that a row of the table has."""
+class NewTask(msgspec.Struct, kw_only=True, gc=False, rename={"timeout_s": "timeout"}):
+    """A task as it is at first. Encoded, it is what REST shows of it, so that nothing else is made of ten thousand."""
 
     id: str
-    command: str
     name: str
-    owner: Any
+    command: str
+    status: str = TaskStatus.QUEUED.value
+    worker_id: str | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    exit_code: int | None = None
+    stdout: str = ""
+    stderr: str = ""
+    stdout_truncated: bool = False
+    stderr_truncated: bool = False
+    duration_ms: int | None = None
+    attempt: int = 0
+    failure_reason: str | None = None
+    owner: str
+    env: dict[str, str]
     priority: int
     timeout_s: int
     max_retries: int
     sandbox: str
     network: bool
-    env: dict[str, str]
-    inputs: list[str]
-    outputs: list[str]
     limits: dict[str, int]
-    created_at: datetime
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
     available_at: datetime
-    status: str = TaskStatus.QUEUED.value
-    worker_id: str | None = None
-    attempt: int = 0
-    started_at: datetime | None = None
-    completed_at: datetime | None = None
-    cancel_requested_at: datetime | None = None
-    exit_code: int | None = None
-    duration_ms: int | None = None
-    failure_reason: str | None = None
-    stdout: str = ""
-    stderr: str = ""
-    stdout_truncated: bool = False
-    stderr_truncated: bool = False
+    cancel_requested: bool = False
+    warnings: Sequence[str] = ()
 
 
-def new_tasks(owner: Any, specs: Sequence[TaskSpec], now: datetime) -> list[NewTask]:
-    """Return tasks of this owner, each with an id."""
+def new_tasks(owner: str, specs: Sequence[TaskSpec], now: datetime) -> list[NewTask]:
+    """Return tasks of the user with this name, each with an id."""
     usual_sandbox = settings.OCTASKLY_DEFAULT_SANDBOX
     return [
         NewTask(
             id=task_id,
-            command=spec.command,
             name=spec.name,
+            command=spec.command,
+            created_at=now,
             owner=owner,
+            env=spec.env,
             priority=spec.priority,
             timeout_s=spec.timeout,
             max_retries=spec.max_retries,
             sandbox=str(spec.sandbox or usual_sandbox),
             network=spec.network,
-            env=spec.env,
+            limits=msgspec.to_builtins(spec.limits),
             inputs=spec.inputs,
             outputs=spec.outputs,
-            limits=msgspec.to_builtins(spec.limits),
-            created_at=now,
             available_at=now,
         )
         for task_id, spec in zip(new_task_ids(len(specs)), specs, strict=True)
@@ -120,14 +121,14 @@ def ready_tasks(tasks: Sequence[NewTask]) -> list[ReadyTask]:
             attempt=0,
             failures=0,
             losses=0,
-            outputs=tuple(task.outputs),
+            outputs=task.outputs,
         )
         for task in tasks
     ]
 
 
-def store(tasks: Sequence[NewTask], now: datetime) -> None:
-    """Write tasks that were made now, in the caller's transaction."""
+def store(owner: Any, tasks: Sequence[NewTask], now: datetime) -> None:
+    """Write tasks of this user that were made now, in the caller's transaction."""
     now_text = db_time(now)
     cursor = connection.connection.cursor()
     with connection.wrap_database_errors:
@@ -135,7 +136,7 @@ def store(tasks: Sequence[NewTask], now: datetime) -> None:
             some = list(alike)
             first = some[0]
             shared = (
-                first.owner.pk,
+                owner.pk,
                 first.priority,
                 first.timeout_s,
                 first.max_retries,

@@ -36,13 +36,13 @@ def submit(owner: Any, specs: Sequence[TaskSpec], now: datetime | None = None) -
     Joins the caller's transaction, if any.
     """
     moment = now or datetime.now(UTC)
-    tasks = new_tasks(owner, specs, moment)
     name = owner.get_username()
+    tasks = new_tasks(name, specs, moment)
     events = [AuditEvent("task_submitted", name, task_id=task.id) for task in tasks]
     with transaction.atomic():
         if counts.queued() + len(tasks) > settings.OCTASKLY_MAX_QUEUED_TASKS:
             raise QueueFull(f"{settings.OCTASKLY_MAX_QUEUED_TASKS} tasks are queued already")
-        store(tasks, moment)
+        store(owner, tasks, moment)
         bind_inputs(owner, specs, [task.id for task in tasks], moment)
         record(*events, at=moment)
         _announce_waiting(tasks, ready_tasks(tasks))

@@ -35,7 +35,7 @@ class InvalidSubmission(Exception):
         self.message = message
 
 
-class LimitsSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class LimitsSpec(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """Resource limits of one attempt; what is left out is the worker's default."""
 
     memory_mb: Megabytes | None = None
@@ -45,7 +45,7 @@ class LimitsSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     disk_mb: Megabytes | None = None
 
 
-class TaskSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TaskSpec(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """A task as a client asks for it."""
 
     command: Annotated[str, Meta(min_length=1)]
@@ -57,8 +57,8 @@ class TaskSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sandbox: SandboxLevel | None = None
     network: bool = False
     limits: LimitsSpec = LimitsSpec()
-    inputs: list[str] = []
-    outputs: list[str] = []
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
 
 _SINGLE: Final = msgspec.json.Decoder(TaskSpec)

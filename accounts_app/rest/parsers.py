@@ -37,6 +37,6 @@ class JsonBody(BaseParser):
             check_shape(body)
             return msgspec.json.decode(body)
         except BadShape as error:
-            raise ParseError(f"JSON: the body {error}") from None
+            raise ParseError(f"the body {error}") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ParseError(f"JSON: {error}") from error
+            raise ParseError(f"the body is not JSON: {error}") from error

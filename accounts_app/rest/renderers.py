@@ -18,7 +18,9 @@ class QuickJson(JSONRenderer):
         """Return the document."""
         context = renderer_context or {}
         if data is None or self.get_indent(accepted_media_type or "", context) is not None:
-            rendered: bytes = super().render(data, accepted_media_type, context)
+            # What only the encoder here can write is made plain first.
+            plain = None if data is None else msgspec.json.decode(_encode(data))
+            rendered: bytes = super().render(plain, accepted_media_type, context)
             return rendered
         # Scripts of old cannot hold these two; REST framework spells them so that what we write is a script, too.
         # They are rare, and their first byte alone is looked for ten times as fast.

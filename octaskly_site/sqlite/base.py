@@ -23,13 +23,22 @@ class DatabaseWrapper(base.DatabaseWrapper):
         # Where others hold on to it for longer than SQLite would wait, let SQLite say so.
         self._is_writer = _writers.acquire(timeout=self.settings_dict["OPTIONS"]["timeout"])
         try:
-            # Django's own makes a cursor of several layers for it, in each request that writes.
-            with self.wrap_database_errors:
-                mode = self.transaction_mode  # type: ignore[attr-defined]  # the stubs lack it
-                self.connection.execute(f"BEGIN {mode or 'DEFERRED'}")
+            mode = self.transaction_mode  # type: ignore[attr-defined]  # the stubs lack it
+            self._run(f"BEGIN {mode or 'DEFERRED'}")
         except BaseException:
             self._leave()
             raise
+
+    def _savepoint(self, sid: str) -> None:
+        self._run(self.ops.savepoint_create_sql(sid))
+
+    def _savepoint_commit(self, sid: str) -> None:
+        self._run(self.ops.savepoint_commit_sql(sid))
+
+    def _run(self, statement: str) -> None:
+        """Run a statement of a transaction; Django makes a cursor of several layers for each, in each request that writes."""
+        with self.wrap_database_errors:
+            self.connection.execute(statement)
 
     def _commit(self) -> Any:
         result = super()._commit()  # type: ignore[misc]  # the stubs lack it

@@ -14,6 +14,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Server as TcpServer
 from twisted.web.http import HTTPChannel
 
+from octaskly_site.web.head import lines_of, response_head
 from octaskly_site.web.request import Request
 
 logger = logging.getLogger(__name__)
@@ -46,8 +47,7 @@ class Connection(HTTPChannel):
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Any) -> None:  # noqa: N802 - Twisted's name
         """Send the head of a response, as one piece: the transport would look at each of thirty."""
-        lines = [b"%s: %s" % (name, value) for name, values in headers.getAllRawHeaders() for value in values]
-        cast("Any", self.transport).write(b"\r\n".join([b"%s %s %s" % (version, code, reason), *lines, b"\r\n"]))
+        cast("Any", self.transport).write(response_head(version, int(code), reason, lines_of(headers)))
 
     def requestDone(self, request: Any) -> None:  # noqa: N802 - Twisted's name
         """Go on to the next request, and send the response at once: else the loop asks first whether the socket takes it."""

@@ -15,6 +15,7 @@ from twisted.web.http import NO_BODY_CODES
 
 from accounts_app.rest.problem_document import PROBLEM_TYPE, problem_document
 from octaskly_site.query import wants_to_follow
+from octaskly_site.web.head import Line, lines_of, response_head
 from octaskly_site.web.limits import LEAST_BODY_BYTES, MAX_MEMORY_BODY_BYTES, is_file_upload
 from octaskly_site.web.room import Room
 
@@ -31,6 +32,10 @@ RETRY_AFTER_S = 10
 
 def _problem(status: HTTPStatus, detail: str) -> bytes:
     return json.dumps(problem_document(status, detail=detail)).encode()
+
+
+def _lines_about(problem: bytes) -> list[Line]:
+    return [(b"content-type", PROBLEM_TYPE.encode()), (b"content-length", b"%d" % len(problem))]
 
 
 class Request(WebRequest):
@@ -150,17 +155,14 @@ class Request(WebRequest):
         self.content = BytesIO()
         self.requestHeaders.removeHeader(b"Expect")
         body = _problem(status, detail)
-        head = (
-            f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {PROBLEM_TYPE}\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        )
-        self.channel.transport.write(head.encode() + body)
+        lines = [*_lines_about(body), (b"connection", b"close")]
+        self.channel.transport.write(response_head(b"HTTP/1.1", status, status.phrase.encode(), lines) + body)
         self._closing = cast("Any", reactor).callLater(LINGER_S, self.channel.loseConnection)
 
     def basic_error(self, status: int, status_text: bytes, body: str) -> None:
         """Answer what is no request at all, and what the application did not answer in time."""
         document = _problem(HTTPStatus(status), body)
-        headers = [(b"content-type", PROBLEM_TYPE.encode()), (b"content-length", b"%d" % len(document))]
+        headers = _lines_about(document)
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
         self.handle_reply({"type": "http.response.start", "status": status, "headers": headers})
@@ -188,16 +190,14 @@ class Request(WebRequest):
         is_plain = self.clientproto == b"HTTP/1.1" and self.method != b"HEAD" and status not in NO_BODY_CODES
         if not is_plain or not any(name.lower() == b"content-length" for name, _ in said):
             return False
-        of_connection = [(name, value) for name, values in self.responseHeaders.getAllRawHeaders() for value in values]
-        lines = [b"%s: %s" % line for line in (*said, *of_connection, (b"Server", self.server.server_name.encode()))]
-        if any(b"\n" in line or b"\r" in line for line in lines):
+        if any(b"\n" in part or b"\r" in part for line in said for part in line):
             return False
         self._response_started = True
         self.setResponseCode(status)
         self.startedWriting = 1
         self.sentLength = len(body)
-        first = b"%s %d %s" % (self.clientproto, status, self.code_message)
-        self.channel.write(b"\r\n".join([first, *lines, b"", body]))
+        lines = [*said, *lines_of(self.responseHeaders), (b"Server", self.server.server_name.encode())]
+        self.channel.write(response_head(self.clientproto, status, self.code_message, lines) + body)
         self.finish()
         return True
 

@@ -11,7 +11,6 @@ from rest_framework import serializers
 
 from octaskly_wire.vocabulary import SandboxLevel
 from tasks_app.models import File, Result, Task, TaskOutput
-from tasks_app.new_tasks import NewTask
 
 
 def _limit(least: int, most: int, help_text: str = "") -> serializers.IntegerField:
@@ -57,7 +56,7 @@ class TaskRequestSerializer(serializers.Serializer[Any]):
     )
 
 
-def task_document(task: Task | NewTask) -> dict[str, Any]:
+def task_document(task: Task) -> dict[str, Any]:
     """Return the JSON object of a task."""
     return {
         "id": task.id,

@@ -29,6 +29,7 @@ from tasks_app.api.representation import (
     task_document,
 )
 from tasks_app.models import Result, Task
+from tasks_app.new_tasks import NewTask
 from tasks_app.submission import MAX_BODY_BYTES, InvalidSubmission, prefix_of, read_submission
 from tasks_app.task_inputs import MissingInput
 from tasks_app.why import why
@@ -69,6 +70,14 @@ def _one_or_many(name: str, serializer: Any) -> PolymorphicProxySerializer:
         resource_type_field_name=None,
         many=False,
     )
+
+
+def _with_warnings(task: Task | NewTask, warnings: list[str]) -> Any:
+    """Return what is shown of a task that was submitted, or of one that was there already."""
+    if isinstance(task, Task):
+        return {**task_document(task), "warnings": warnings}
+    task.warnings = warnings
+    return task
 
 
 class TaskListView(ListAPIView[Task]):
@@ -121,10 +130,7 @@ class TaskListView(ListAPIView[Task]):
             text = "was used for another request in the last 24 hours"
             detail = f"Idempotency-Key: {text}"
             raise Problem(422, detail=detail, errors=[{"field": "Idempotency-Key", "message": text}]) from error
-        shown = [
-            {**task_document(task), "warnings": warnings}
-            for task, warnings in zip(tasks, warnings_of(tasks), strict=True)
-        ]
+        shown = list(map(_with_warnings, tasks, warnings_of(tasks)))
         return Response(shown if is_list else shown[0], status=201, headers=headers)
 
 

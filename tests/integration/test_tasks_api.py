@@ -38,6 +38,15 @@ def test_submitted_task_has_every_field_of_the_contract(client):
     assert client.get(f"{URL}/{task['id']}/").json() == task
 
 
+@pytest.mark.parametrize("body", [{"command": "echo one"}, [{"command": "echo one"}]])
+def test_what_was_submitted_is_shown_to_people_too(client, body):
+    """On the page that REST framework makes of an answer."""
+    answer = client.post(URL, body, headers={"Accept": "text/html"})
+    assert answer.status_code == 201
+    assert answer["Content-Type"].startswith("text/html")
+    assert "echo one" in answer.content.decode()
+
+
 def test_list_is_taken_whole_or_not_at_all(client):
     """One bad task among good ones stores none, and its place is named."""
     answer = client.post(URL, [{"command": "a"}, {"command": "b"}])

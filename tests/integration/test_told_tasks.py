@@ -33,7 +33,7 @@ def test_told_and_read_tasks_are_the_same(told, owner, django_capture_on_commit_
     """With all that a task may ask for."""
     rich = TaskSpec(
         command="make", sandbox=SandboxLevel.BASIC, priority=7, timeout=60, max_retries=2, env={"A": "b"},
-        limits=LimitsSpec(memory_mb=64, disk_mb=10), outputs=["out/*"],
+        limits=LimitsSpec(memory_mb=64, disk_mb=10), outputs=("out/*",),
     )  # fmt: skip
     with django_capture_on_commit_callbacks(execute=True):
         services.submit(owner, [rich, TaskSpec(command="true", sandbox=SandboxLevel.BASIC)])

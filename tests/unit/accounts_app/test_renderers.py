@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from rest_framework.renderers import JSONRenderer
 
 from accounts_app.rest.renderers import QuickJson
+
+
+class Part(msgspec.Struct):
+    """Something that a view answers with as it is."""
+
+    a: int
 
 
 @pytest.mark.parametrize(
@@ -26,4 +33,6 @@ def test_what_is_no_number_is_null():
 
 def test_it_is_indented_where_that_is_asked_for():
     """For people who look at it."""
-    assert QuickJson().render({"a": 1}, "application/json; indent=2") == b'{\n  "a": 1\n}'
+    expected = b'{\n  "a": 1\n}'
+    assert QuickJson().render({"a": 1}, "application/json; indent=2") == expected
+    assert QuickJson().render(Part(1), "application/json; indent=2") == expected

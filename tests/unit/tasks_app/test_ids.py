@@ -26,3 +26,14 @@ def test_ids_grow_when_the_clock_goes_back(monkeypatch):
     before = ids.new_task_ids(1)[0]
     monkeypatch.setattr(ids.time, "time_ns", lambda: 0)
     assert ids.new_task_ids(1)[0] > before
+
+
+def test_ids_grow_over_any_border_within_them(monkeypatch):
+    """Also where several digits turn at once, and not only the last ones."""
+    borders = [(0x0123456789AB << 74) + (1 << bits) for bits in (16, 48, 62)]
+    monkeypatch.setattr(ids.time, "time_ns", lambda: 0)
+    for border in borders:
+        monkeypatch.setattr(ids, "_last", border - 3)
+        made = [uuid.UUID(text) for text in ids.new_task_ids(5)]
+        assert made == sorted(set(made))
+        assert {one.version for one in made} == {7}

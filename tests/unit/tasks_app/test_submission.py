@@ -132,7 +132,7 @@ def test_whole_task_comes_through():
         7,
     )
     assert (spec.max_retries, spec.sandbox, spec.network, spec.limits.memory_mb) == (2, "none", True, 64)
-    assert (spec.inputs, spec.outputs) == (["a"], ["*.b"])
+    assert (spec.inputs, spec.outputs) == (("a",), ("*.b",))
     assert not is_list
 
 
