@@ -2,7 +2,8 @@
 
 Every change of an attempt is a compare-and-set on the attempt's own row, so that a late or doubled record
 changes nothing. One cursor of the driver serves all of a transaction: what Django puts around each statement costs
-more than the statement. So the marks for values are SQLite's; the statements themselves are PostgreSQL's, too.
+more than the statement. So the marks for values are SQLite's; the statements themselves are PostgreSQL's, too. Claims
+and ends, which nearly all records are, gather until something else comes, and change their rows many at a time.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cache, lru_cache
-from hashlib import sha256
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 from django.db import connection
 
+from accounts_app.many_rows import Row, Update
 from accounts_app.plain_sql import db_time
 from audit_app.trail import AuditEvent, as_json
 from dispatcher.ports import (
@@ -28,78 +29,43 @@ from dispatcher.ports import (
     RecordStarted,
     RecordSuperseded,
 )
-from octaskly_wire.messages import CapturedOutput, OutcomeReport
+from octaskly_wire.messages import OutcomeReport
 from octaskly_wire.vocabulary import Enforcement, FailureReason
 from tasks_app import worker_records
+from tasks_app.attempt_statements import (
+    BEGIN_RESULT,
+    CLAIM,
+    START_RESULT,
+    START_TASK,
+    end_result,
+    end_task,
+)
 from tasks_app.measured import Measuring
+from tasks_app.outcome_digest import NOTHING, outcome_digest
 from tasks_app.output_records import KeptStream, kept_stream, write_outputs
 
-_CLAIM: Final = (
-    "UPDATE tasks SET assigned_at = ?, attempt = ?, worker_id = ?"
-    " WHERE id = ? AND attempt = ? AND status = 'queued' AND assigned_at IS NULL AND cancel_requested_at IS NULL"
-)
-_BEGIN_RESULT: Final = (
-    "INSERT INTO results (attempt_id, task_id, attempt, worker_id, state, detail, is_superseded,"
-    " assigned_at, sandbox_level, sandbox_backend, limits, stdout_bytes, stderr_bytes,"
-    " stdout_truncated, stderr_truncated, stdout, stderr, outcome_sha256)"
-    " VALUES (?, ?, ?, ?, 'assigned', '', FALSE, ?, '', '', '{}', 0, 0, FALSE, FALSE, ?, ?, '')"
-)
-_START_RESULT: Final = (
-    "UPDATE results SET state = 'running', started_at = ? WHERE attempt_id = ? AND state = 'assigned'"
-)
-_START_TASK: Final = (
-    "UPDATE tasks SET status = 'running', started_at = ?"
-    " WHERE id = ? AND attempt = ? AND assigned_at IS NOT NULL AND status = 'queued' RETURNING CAST(available_at AS TEXT)"
-)
-# What a statement binds costs more than what it changes: the columns of output are left out where there is none.
-_END_RESULT: Final = (
-    "UPDATE results SET state = 'ended', outcome = ?, failure_reason = ?, detail = ?,"
-    " started_at = COALESCE(started_at, ?), completed_at = ?, exit_code = ?, signal = ?,"
-    " duration_ms = ?, cpu_seconds = ?, max_rss_bytes = ?, spawn_seconds = ?, sandbox_level = ?, sandbox_backend = ?,"
-    " limits = ?, outcome_sha256 = ?"
-)
-_RESULT_STREAMS: Final = (
-    ", stdout_bytes = ?, stderr_bytes = ?, stdout_truncated = ?, stderr_truncated = ?, stdout = ?, stderr = ?"
-)
-# A command that was to be cancelled and failed first was cancelled all the same.
-_END_TASK: Final = (
-    "UPDATE tasks SET"
-    " status = CASE WHEN ? = 'failed' AND cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE ? END,"
-    " failure_reason = CASE WHEN ? = 'failed' AND cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE ? END,"
-    " assigned_at = NULL, completed_at = ?, started_at = COALESCE(started_at, ?), exit_code = ?,"
-    " duration_ms = ?, failures = failures + ?"
-)
-_TASK_STREAMS: Final = ", stdout = ?, stderr = ?, stdout_truncated = ?, stderr_truncated = ?"
-_OF_LIVE_TASK: Final = " WHERE id = ? AND attempt = ? AND assigned_at IS NOT NULL"
-# As text: the driver would make a moment of it in ten times the time that the statement takes.
-_WAITED_SINCE: Final = "CAST(available_at AS TEXT)"
-
-
-@cache
-def _end_result(*, has_streams: bool, is_unstarted: bool) -> str:
-    """Return the statement that ends an attempt: one that is live, or only one that was not told to run."""
-    streams = _RESULT_STREAMS if has_streams else ""
-    state = "= 'assigned'" if is_unstarted else "<> 'ended'"
-    return f"{_END_RESULT}{streams} WHERE attempt_id = ? AND state {state}"
-
-
-@cache
-def _end_task(*, has_streams: bool, is_unstarted: bool) -> str:
-    """Return the statement that ends the task of such an attempt, and gives back what is measured."""
-    streams = _TASK_STREAMS if has_streams else ""
-    rest = f" AND status = 'queued' RETURNING status, {_WAITED_SINCE}" if is_unstarted else " RETURNING status"
-    return f"{_END_TASK}{streams}{_OF_LIVE_TASK}{rest}"
-
-
+_USUAL: Final = (ClaimTask, RecordStarted, RecordOutcome)
+"""What most records are."""
 _MAX_KNOWN_LIMITS: Final = 16
-_NOTHING: Final = CapturedOutput()
-"""What most commands write."""
-_NOTHING_TOLD: Final = CapturedOutput(data=None)
-_DIGEST_OF_NOTHING: Final = sha256(b"").digest()
-_encoded: Final = msgspec.msgpack.Encoder().encode
-
 
 _Streams = tuple[KeptStream, KeptStream]
+_Part = tuple[Update, Row, Row]
+"""A row to be updated: by which statement, its values that others share, and those of its own."""
+
+
+class _End(msgspec.Struct, frozen=True, gc=False):
+    """An outcome that is to be written."""
+
+    told: RecordOutcome
+    has_start: bool
+    """Whether the start of its attempt is new, too."""
+    outcome: str
+    streams: _Streams | None
+
+    @property
+    def task_id(self) -> str:
+        """Return the task whose attempt ended: it is the only end of that task that is to be written."""
+        return self.told.key.task_id
 
 
 class RecordGroup:
@@ -113,17 +79,25 @@ class RecordGroup:
         self.audit: list[AuditEvent] = []
         self.refused: set[AttemptKey] = set()
         self.measuring = Measuring()
+        self._claims: list[ClaimTask] = []
+        self._ends: list[_End] = []
+        self._gathered: set[str] = set()
+        """The tasks of the claims and ends that are to be written together."""
 
     def write(self, records: Sequence[Any]) -> None:
         """Write the records and note their audit events."""
         with connection.wrap_database_errors:
             for start, item in _with_starts(records):
+                # Of one task all is written in order; of different ones what most records are may change places.
+                if not isinstance(item, _USUAL) or item.key.task_id in self._gathered:
+                    self._write_gathered()
                 self._write(item, start)
+            self._write_gathered()
 
     def _write(self, item: Any, start: RecordStarted | None) -> None:
         match item:
             case RecordOutcome():
-                self._outcome(item, start)
+                self._outcome(item, has_start=start is not None)
             case ClaimTask():
                 self._claim(item)
             case RecordStarted():
@@ -142,67 +116,102 @@ class RecordGroup:
         """Return the one row that a statement gives back, None when it changed none."""
         return next(iter(self._cursor.execute(sql, parameters).fetchall()), None)
 
+    def _write_gathered(self) -> None:
+        if self._claims:
+            self._write_claims()
+        if self._ends:
+            self._write_ends()
+        self._gathered.clear()
+
     def _claim(self, claim: ClaimTask) -> None:
-        key = claim.key
-        if not self._execute(_CLAIM, (self.now_text, key.number, claim.worker_id, key.task_id, key.number - 1)):
-            self.refused.add(key)
-            return
-        self._execute(
-            _BEGIN_RESULT,
-            (key.attempt_id, key.task_id, key.number, claim.worker_id, self.now_text, b"", b""),
-        )
+        self._claims.append(claim)
+        self._gathered.add(claim.key.task_id)
+
+    def _write_claims(self) -> None:
+        claims, self._claims = self._claims, []
+        rows = [(claim.key.task_id, claim.key.number, claim.worker_id) for claim in claims]
+        granted = {task_id for (task_id,) in CLAIM.run(self._cursor, rows, (self.now_text,))}
+        begun = []
+        for claim in claims:
+            key = claim.key
+            if key.task_id in granted:
+                begun.append((key.attempt_id, key.task_id, key.number, claim.worker_id))
+            else:
+                self.refused.add(key)
+        BEGIN_RESULT.run(self._cursor, begun, (self.now_text, b"", b""))
 
     def _started(self, started: RecordStarted) -> None:
         key = started.key
-        if not self._execute(_START_RESULT, (self.now_text, key.attempt_id)):
+        if not self._execute(START_RESULT, (self.now_text, key.attempt_id)):
             return
-        row = self._returned(_START_TASK, (self.now_text, key.task_id, key.number))
+        row = self._returned(START_TASK, (self.now_text, key.task_id, key.number))
         if row is not None:
             self.measuring.started(row[0], self.now)
-        self._tell_start(started)
+        self._tell_start(key, started.worker_id)
 
-    def _outcome(self, ended: RecordOutcome, start: RecordStarted | None) -> None:
-        """Write an outcome; with the start of its attempt, where that is new, too, and each row once."""
-        key, report = ended.key, ended.report
-        outcome = _outcome_word(report)
-        has_streams = bool(ended.stdout or ended.stderr) or report.stdout != _NOTHING or report.stderr != _NOTHING
-        streams = self._streams(ended) if has_streams else None
-        row = self._result_row(ended, outcome, streams)
-        if start is not None and not self._execute(_end_result(has_streams=has_streams, is_unstarted=True), row):
-            self._started(start)
-            start = None
-        if start is not None:
-            self._tell_start(start)
-        elif not self._execute(_end_result(has_streams=has_streams, is_unstarted=False), row):
-            return
-        self.measuring.outcome(outcome, report)
+    def _outcome(self, told: RecordOutcome, *, has_start: bool) -> None:
+        report = told.report
+        has_streams = bool(told.stdout or told.stderr) or report.stdout != NOTHING or report.stderr != NOTHING
+        streams = self._streams(told) if has_streams else None
+        self._ends.append(_End(told, has_start, _outcome_word(report), streams))
+        self._gathered.add(told.key.task_id)
+
+    def _write_ends(self) -> None:
+        """Write outcomes; with the starts of their attempts, where those are new, too, and each row once."""
+        ends, self._ends = self._ends, []
+        begun = self._end_results([end for end in ends if end.has_start], is_unstarted=True)
+        ended = begun | self._end_results([end for end in ends if end.task_id not in begun], is_unstarted=False)
+        tasks = []
+        for end in ends:
+            if end.task_id not in ended:
+                continue
+            if end.task_id in begun:
+                self._tell_start(end.told.key, end.told.worker_id)
+            if self._tell_end(end):
+                tasks.append(self._end_of_task(end))
+        for task_id, status, waited_since in self._updated(tasks):
+            self.measuring.ended.append(status)
+            if task_id in begun:
+                self.measuring.started(waited_since, self.now)
+
+    def _end_results(self, ends: Sequence[_End], *, is_unstarted: bool) -> set[str]:
+        """End these attempts, and return the tasks of those that were still live."""
+        parts = [self._end_of_result(end, is_unstarted=is_unstarted) for end in ends]
+        return {task_id for (task_id,) in self._updated(parts)}
+
+    def _updated(self, parts: Sequence[_Part]) -> list[tuple[Any, ...]]:
+        """Update rows, those together that share their values, and return what they give back."""
+        together: dict[tuple[Update, Row], list[Row]] = {}
+        for statement, shared, own in parts:
+            together.setdefault((statement, shared), []).append(own)
+        return [
+            row for (statement, shared), some in together.items() for row in statement.run(self._cursor, some, shared)
+        ]
+
+    def _tell_end(self, end: _End) -> bool:
+        """Note an end of an attempt, and return whether its task ends, too; queue that again if not."""
+        told, report, key = end.told, end.told.report, end.told.key
+        self.measuring.outcome(end.outcome, report)
         write_outputs(key, report, self.now)
         reason = report.failure_reason.value if report.failure_reason else None
-        if ended.retry_delay_s is not None:
-            details = _outcome_details(key.number, outcome, report.exit_code, reason)
-            self._requeue(key, ended.worker_id, ended.retry_delay_s, details, failures=1)
-            return
-        self._end_task(ended, outcome, streams, is_start=start is not None)
-        finished = _finished_details(key.number, outcome, report.exit_code, reason)
-        self.audit.append(AuditEvent("task_finished", "engine", ended.worker_id, key.task_id, finished))
+        if told.retry_delay_s is not None:
+            details = _outcome_details(key.number, end.outcome, report.exit_code, reason)
+            self._requeue(key, told.worker_id, told.retry_delay_s, details, failures=1)
+            return False
+        finished = _finished_details(key.number, end.outcome, report.exit_code, reason)
+        self.audit.append(AuditEvent("task_finished", "engine", told.worker_id, key.task_id, finished))
+        return True
 
-    def _end_task(self, ended: RecordOutcome, outcome: str, streams: _Streams | None, *, is_start: bool) -> None:
-        key, report = ended.key, ended.report
+    def _end_of_task(self, end: _End) -> _Part:
+        key, report, streams = end.told.key, end.told.report, end.streams
         reason = report.failure_reason
-        row: tuple[Any, ...] = (
-            outcome, outcome, outcome, reason.value if reason else None, self.now_text, self.now_text, report.exit_code,
-            report.duration_ms, int(reason not in {None, FailureReason.CANCELLED}),
-        )  # fmt: skip
+        failures = int(reason not in {None, FailureReason.CANCELLED})
+        shared = (self.now_text, end.outcome, reason.value if reason else None, report.exit_code, failures)
+        own: Row = (key.task_id, key.number, report.duration_ms)
         if streams is not None:
             stdout, stderr = streams
-            row += (stdout.text, stderr.text, int(stdout.is_cut), int(stderr.is_cut))
-        row += (key.task_id, key.number)
-        has_streams = streams is not None
-        found = None
-        if is_start and (found := self._returned(_end_task(has_streams=has_streams, is_unstarted=True), row)):
-            self.measuring.started(found[1], self.now)
-        if found or (found := self._returned(_end_task(has_streams=has_streams, is_unstarted=False), row)):
-            self.measuring.ended.append(found[0])
+            own = (*own, stdout.text, stderr.text, int(stdout.is_cut), int(stderr.is_cut))
+        return end_task(has_streams=streams is not None), shared, own
 
     def _given_up(self, given_up: RecordGivenUp) -> None:
         key = given_up.key
@@ -303,27 +312,27 @@ class RecordGroup:
             details["failure_reason"] = FailureReason.CANCELLED.value
             self.audit.append(AuditEvent("task_finished", "engine", worker_id, key.task_id, details))
 
-    def _result_row(self, ended: RecordOutcome, outcome: str, streams: _Streams | None) -> Sequence[Any]:
-        report = ended.report
-        row: tuple[Any, ...] = (
-            outcome, report.failure_reason.value if report.failure_reason else None, report.detail,
-            self.now_text, self.now_text, report.exit_code, report.signal,
-            report.duration_ms, report.cpu_seconds, report.max_rss_bytes, report.spawn_seconds,
-            report.sandbox.value, report.backend, _limits_text(report.limits),
-            outcome_digest(report, ended.stdout, ended.stderr),
+    def _end_of_result(self, end: _End, *, is_unstarted: bool) -> _Part:
+        told, report, streams = end.told, end.told.report, end.streams
+        shared = (
+            self.now_text, end.outcome, report.failure_reason.value if report.failure_reason else None, report.detail,
+            report.exit_code, report.signal, report.sandbox.value, report.backend, _limits_text(report.limits),
+        )  # fmt: skip
+        own: Row = (
+            told.key.attempt_id, report.duration_ms, report.cpu_seconds, report.max_rss_bytes, report.spawn_seconds,
+            outcome_digest(report, told.stdout, told.stderr),
         )  # fmt: skip
         if streams is not None:
             stdout, stderr = report.stdout, report.stderr
-            row += (
-                stdout.total_bytes, stderr.total_bytes, int(stdout.is_truncated), int(stderr.is_truncated),
+            own = (
+                *own, stdout.total_bytes, stderr.total_bytes, int(stdout.is_truncated), int(stderr.is_truncated),
                 streams[0].data, streams[1].data,
             )  # fmt: skip
-        return (*row, ended.key.attempt_id)
+        return end_result(has_streams=streams is not None, is_unstarted=is_unstarted), shared, own
 
-    def _tell_start(self, started: RecordStarted) -> None:
-        key = started.key
+    def _tell_start(self, key: AttemptKey, worker_id: str) -> None:
         details = _started_details(key.number)
-        self.audit.append(AuditEvent("task_started", "engine", started.worker_id, key.task_id, details))
+        self.audit.append(AuditEvent("task_started", "engine", worker_id, key.task_id, details))
 
 
 def _with_starts(records: Sequence[Any]) -> list[tuple[RecordStarted | None, Any]]:
@@ -375,19 +384,3 @@ def _outcome_word(report: OutcomeReport) -> str:
     if report.failure_reason is None:
         return "completed"
     return "cancelled" if report.failure_reason is FailureReason.CANCELLED else "failed"
-
-
-def outcome_digest(report: OutcomeReport, stdout: bytes, stderr: bytes) -> str:
-    """Return what tells two outcomes of one attempt apart: SHA-256 over the report and both kept outputs.
-
-    Whether the output came inside the report or in chunks is a matter of its size and makes no difference.
-    """
-    facts = msgspec.structs.replace(report, stdout=_without_data(report.stdout), stderr=_without_data(report.stderr))
-    digests = [sha256(output).digest() if output else _DIGEST_OF_NOTHING for output in (stdout, stderr)]
-    return sha256(b"".join([_encoded(facts), *digests])).hexdigest()
-
-
-def _without_data(output: CapturedOutput) -> CapturedOutput:
-    if output == _NOTHING:
-        return _NOTHING_TOLD
-    return output if output.data is None else msgspec.structs.replace(output, data=None)

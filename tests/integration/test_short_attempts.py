@@ -1,4 +1,4 @@
-"""An attempt whose start and end come in one commit leaves the rows that two commits leave."""
+"""Attempts whose starts and ends come in one commit leave the rows that many commits leave."""
 
 from __future__ import annotations
 
@@ -32,18 +32,28 @@ def store(tmp_path):
 
 
 @pytest.fixture
-def claimed(store, user_of):
+def claimed(store, queued):
     """Return a function that makes a task with a live attempt and returns the attempt's key."""
-    owner = user_of(Role.CLIENT)
 
     def claim():
-        now = datetime.now(UTC)
-        fields = {"command": "true", "sandbox": "basic", "created_at": now, "available_at": now, "owner": owner}
-        key = AttemptKey(Task.objects.create(id=new_task_ids(1)[0], **fields).id, 1)
+        key = queued()
         store.commit([ClaimTask(key, "w1")])
         return key
 
     return claim
+
+
+@pytest.fixture
+def queued(user_of):
+    """Return a function that makes a task and returns the key of its first attempt."""
+    owner = user_of(Role.CLIENT)
+
+    def make():
+        now = datetime.now(UTC)
+        fields = {"command": "true", "sandbox": "basic", "created_at": now, "available_at": now, "owner": owner}
+        return AttemptKey(Task.objects.create(id=new_task_ids(1)[0], **fields).id, 1)
+
+    return make
 
 
 def left_of(key):
@@ -109,3 +119,69 @@ def test_what_stands_between_start_and_end_keeps_its_place(store, claimed):
     )
     assert Task.objects.get(id=key.task_id).status == "queued"
     assert [event for event, _ in left_of(key)[2]] == ["task_started", "task_requeued"]
+
+
+def test_many_together_and_each_alone_leave_the_same(store, claimed):
+    """However many ends come in one commit, with whatever outcome and output, each is its own."""
+    kinds = [
+        (DONE, b"", b"", None),
+        (DONE, b"out", b"", None),
+        (FAILED, b"", b"err", None),
+        (FAILED, b"", b"", 5.0),
+        (OutcomeReport(None, 0, 7, SandboxLevel.BASIC, "test", spawn_seconds=0.5, max_rss_bytes=4096), b"", b"", None),
+    ]
+    ends = [kinds[number % len(kinds)] for number in range(60)]
+    together, alone = [claimed() for _ in ends], [claimed() for _ in ends]
+    records = [
+        (RecordStarted(key, "w1"), RecordOutcome(key, "w1", *end))
+        for keys in (together, alone)
+        for key, end in zip(keys, ends, strict=True)
+    ]
+    store.commit([record for pair in records[: len(ends)] for record in pair])
+    for pair in records[len(ends) :]:
+        store.commit(pair)
+    for one, other in zip(together, alone, strict=True):
+        assert left_of(one) == left_of(other)
+
+
+def test_of_many_claims_each_is_granted_or_refused(store, queued):
+    """What was cancelled, or asked to be, is refused and has no result; all others are live."""
+    keys = [queued() for _ in range(60)]
+    Task.objects.filter(id__in=[key.task_id for key in keys[::7]]).update(status="cancelled")
+    Task.objects.filter(id=keys[1].task_id).update(cancel_requested_at=datetime.now(UTC))
+    refused = {*keys[::7], keys[1]}
+    assert store.commit([ClaimTask(key, f"w{key.task_id[-1]}") for key in keys]) == refused
+    assert Task.objects.filter(assigned_at__isnull=False, attempt=1).count() == len(keys) - len(refused)
+    given = Result.objects.values_list("task_id", "worker_id")
+    assert dict(given) == {key.task_id: f"w{key.task_id[-1]}" for key in keys if key not in refused}
+
+
+def test_all_that_one_commit_says_of_a_task_is_taken_in_order(store, queued):
+    """Two attempts of one task, the second claimed behind the end of the first; another one is given up unstarted."""
+    first, given_up = queued(), queued()
+    second = AttemptKey(first.task_id, 2)
+    refused = store.commit(
+        [
+            ClaimTask(first, "w1"),
+            ClaimTask(given_up, "w1"),
+            RecordStarted(first, "w1"),
+            RecordOutcome(first, "w1", FAILED, b"", b"", 0.0),
+            ClaimTask(second, "w2"),
+            RecordGivenUp(given_up, "w1", is_loss=True, detail="gone", retry_delay_s=0.0),
+            RecordStarted(second, "w2"),
+            RecordOutcome(second, "w2", DONE, b"", b"", None),
+            ClaimTask(AttemptKey(first.task_id, 3), "w1"),
+        ]
+    )
+    assert refused == {AttemptKey(first.task_id, 3)}
+    assert list(Result.objects.order_by("attempt_id").values_list("attempt_id", "outcome")) == [
+        (first.attempt_id, "failed"),
+        (second.attempt_id, "completed"),
+        (given_up.attempt_id, "lost"),
+    ]
+    told = AuditEntry.objects.filter(task_id=first.task_id).order_by("id").values_list("event_type", flat=True)
+    assert list(told) == ["task_started", "task_requeued", "task_started", "task_finished"]
+    assert (Task.objects.get(id=first.task_id).status, Task.objects.get(id=given_up.task_id).status) == (
+        "completed",
+        "queued",
+    )

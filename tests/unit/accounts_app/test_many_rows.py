@@ -1,4 +1,4 @@
-"""However many rows there are, each is inserted once, in its order."""
+"""However many rows there are, each is inserted once, in its order, or updated by what it brings."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import sqlite3
 
 import pytest
 
-from accounts_app.many_rows import ROWS_TOGETHER, Insert
+from accounts_app.many_rows import ROWS_TOGETHER, Insert, Update
+
+MOST = max(ROWS_TOGETHER)
+COUNTS = [0, *ROWS_TOGETHER, MOST - 1, MOST + 1, sum(ROWS_TOGETHER), 3 * MOST]
 
 
-@pytest.mark.parametrize("count", [0, 1, ROWS_TOGETHER - 1, ROWS_TOGETHER, ROWS_TOGETHER + 1, 3 * ROWS_TOGETHER])
+@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("shared", [{}, {"b": "x'", "n": None}])
 def test_all_rows_are_there(count, shared) -> None:
     """With their own values, those they share, and constants."""
@@ -27,5 +30,21 @@ def test_triggers_see_each_row() -> None:
     database = sqlite3.connect(":memory:")
     database.executescript("CREATE TABLE t (a); CREATE TABLE seen (a);")
     database.execute("CREATE TRIGGER look AFTER INSERT ON t BEGIN INSERT INTO seen VALUES (NEW.a); END")
-    Insert("t", ("a",)).run(database.cursor(), [(number,) for number in range(2 * ROWS_TOGETHER + 1)])
+    Insert("t", ("a",)).run(database.cursor(), [(number,) for number in range(2 * MOST + 1)])
     assert database.execute("SELECT a FROM seen").fetchall() == database.execute("SELECT a FROM t").fetchall()
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_rows_are_updated_that_meet_the_condition(count) -> None:
+    """Each by its own values and those all share; the others are left as they are, and give nothing back."""
+    database = sqlite3.connect(":memory:")
+    database.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, is_open, a, b)")
+    ids = range(1, count + 1)
+    database.executemany("INSERT INTO t (id, is_open) VALUES (?, ?)", [(number, number % 3 > 0) for number in ids])
+    update = Update(
+        "t", "a = {text} || {b}, b = {b}", "id = {id} AND is_open", "id, a", own=("id", "text"), shared=("b",)
+    )
+    returned = update.run(database.cursor(), [(number, f"text {number} ") for number in ids], ("too",))
+    assert sorted(returned) == [(number, f"text {number} too") for number in ids if number % 3]
+    found = database.execute("SELECT id, a, b FROM t ORDER BY id").fetchall()
+    assert found == [(number, *((f"text {number} too", "too") if number % 3 else (None, None))) for number in ids]
