@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, NoReturn
+
+import msgspec
 
 from octaskly_wire.limits import MAX_OUTPUT_BYTES
 from octaskly_wire.messages import NO_LIMITS, Limits
@@ -31,8 +32,7 @@ CAP_RANGES: Final[Mapping[str, tuple[int, int]]] = {
 LIMITS_METAVAR: Final = "NAME=NUMBER[,NAME=NUMBER...]"
 
 
-@dataclass(frozen=True)
-class LimitSettings:
+class LimitSettings(msgspec.Struct, frozen=True, cache_hash=True):
     """What the owner grants each command; what is None here is left to us or to the task.
 
     A default stands in for what a task does not ask for. A task that asks for more than a cap is not run here.

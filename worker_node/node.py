@@ -9,7 +9,7 @@ import logging
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from octaskly_wire.messages import (
@@ -125,7 +125,7 @@ class Node:
             self._transfers,
             VitalSigns(folder.path),
             self._identity,
-            LinkListener(self._on_message, self._perform, self._leave),
+            LinkListener(self._on_messages, self._perform, self._leave),
         )
         self._is_quiet = asyncio.Event()
         self._must_leave = asyncio.Event()
@@ -219,45 +219,47 @@ class Node:
 
     # --- what the dispatcher says ------------------------------------------------------------------
 
-    def _on_message(self, message: ToWorker) -> None:
+    def _on_messages(self, messages: Iterable[ToWorker]) -> None:
+        for message in messages:
+            self._carry_out(self._effects_of(message))
+        self._look_at_state()
+
+    def _effects_of(self, message: ToWorker) -> list[Effect]:
         state = self._state
         match message:
             case AssignAttempt():
-                effects = reactor.on_assign(state, message, self._loop.time())
+                return reactor.on_assign(state, message, self._loop.time())
             case AcknowledgeOutcome():
-                effects = reactor.on_acknowledged(state, message.attempt_id)
+                return reactor.on_acknowledged(state, message.attempt_id)
             case ReadOutput():
                 self._runner.live.serve(message)
-                return
             case CertificateRenewed() | RenewalRefused() | TrustChanged():
                 self._identity.on_message(message)
-                return
             case WitnessCheckpoint():
                 self._witness.keep(message.checkpoint)
                 state.witnessed = self._witness.highest
-                return
             case CancelAttempt():
-                effects = reactor.on_cancel(state, message, self._loop.time())
+                return reactor.on_cancel(state, message, self._loop.time())
             case OutcomeRefused():
                 extra = of_attempt("outcome_refused", message.attempt_id, detail=message.detail)
                 logger.error(
                     "The outcome of attempt %s was refused: %s", message.attempt_id, message.detail, extra=extra
                 )
-                effects = reactor.on_outcome_refused(state, message)
+                return reactor.on_outcome_refused(state, message)
             case HeartbeatAck():
-                effects = reactor.on_heartbeat_acknowledged(state, message.sequence, self._loop.time())
+                return reactor.on_heartbeat_acknowledged(state, message.sequence, self._loop.time())
             case AdmissionChanged():
                 logger.info("Admission: %s %s", message.admission, message.detail, extra={"event": "admission_changed"})
-                effects = reactor.on_admission_changed(state, message)
+                return reactor.on_admission_changed(state, message)
             case Drain():
-                effects = reactor.on_drain(state)
+                return reactor.on_drain(state)
             case Resume():
-                effects = reactor.on_resume(state)
+                return reactor.on_resume(state)
             case Refused():
-                effects = reactor.on_refused(message)
+                return reactor.on_refused(message)
             case _:
-                effects = [CloseLink(f"unexpected {type(message).__name__}")]
-        self._perform(effects)
+                return [CloseLink(f"unexpected {type(message).__name__}")]
+        return []
 
     # --- what the runner tells ---------------------------------------------------------------------
 
@@ -298,6 +300,10 @@ class Node:
     # --- effects -----------------------------------------------------------------------------------
 
     def _perform(self, effects: list[Effect]) -> None:
+        self._carry_out(effects)
+        self._look_at_state()
+
+    def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
                 case Send():
@@ -320,6 +326,9 @@ class Node:
                     self._links.close(effect.reason)
                 case LeaveForGood():
                     self._leave(effect.reason)
+
+    def _look_at_state(self) -> None:
+        """Follow what one step of the core, or several, made of the state."""
         self._keeper.on_step()
         if self._patience is None and (ends_at := self._state.patience_ends_at) is not None:
             self._patience = self._loop.call_at(ends_at, self._on_patience_over)

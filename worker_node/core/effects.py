@@ -8,66 +8,70 @@ from octaskly_wire.messages import AssignAttempt, FromWorker, OutputFile
 from worker_node.core.outcome import Outcome
 
 
-class StartCommand(msgspec.Struct, frozen=True):
+class _Effect(msgspec.Struct, frozen=True, gc=False):
+    """Base of all; never part of a cycle, so that the garbage collector need not look for one."""
+
+
+class StartCommand(_Effect, frozen=True):
     """Run the assignment's command with this backend."""
 
     assignment: AssignAttempt
     backend: str
 
 
-class StopCommand(msgspec.Struct, frozen=True):
+class StopCommand(_Effect, frozen=True):
     """End a command's whole process tree: with TERM and a grace, or at once."""
 
     attempt_id: str
     at_once: bool = False
 
 
-class Send(msgspec.Struct, frozen=True):
+class Send(_Effect, frozen=True):
     """Send a small message ahead of all bulk."""
 
     message: FromWorker
 
 
-class SendOutcome(msgspec.Struct, frozen=True):
+class SendOutcome(_Effect, frozen=True):
     """Send an outcome with its output."""
 
     attempt_id: str
     outcome: Outcome
 
 
-class StoreContents(msgspec.Struct, frozen=True):
+class StoreContents(_Effect, frozen=True):
     """Send the contents that an outcome names to the dispatcher, ahead of the outcome; once is enough."""
 
     attempt_id: str
     contents: tuple[OutputFile, ...]
 
 
-class ReleaseContents(msgspec.Struct, frozen=True):
+class ReleaseContents(_Effect, frozen=True):
     """Stop sending an outcome's contents and let go of them."""
 
     attempt_id: str
 
 
-class SpoolOutcome(msgspec.Struct, frozen=True):
+class SpoolOutcome(_Effect, frozen=True):
     """Write an outcome to disk, where it outlives this process."""
 
     attempt_id: str
     outcome: Outcome
 
 
-class ForgetOutcome(msgspec.Struct, frozen=True):
+class ForgetOutcome(_Effect, frozen=True):
     """Delete what was spooled of an outcome."""
 
     attempt_id: str
 
 
-class CloseLink(msgspec.Struct, frozen=True):
+class CloseLink(_Effect, frozen=True):
     """Give the connection up; a new one follows."""
 
     reason: str
 
 
-class LeaveForGood(msgspec.Struct, frozen=True):
+class LeaveForGood(_Effect, frozen=True):
     """End the program: trying again cannot help."""
 
     reason: str

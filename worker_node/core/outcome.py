@@ -19,7 +19,7 @@ from octaskly_wire.messages import (
 from octaskly_wire.vocabulary import FailureReason, OutputStream, SandboxLevel
 
 
-class KeptOutput(msgspec.Struct, frozen=True):
+class KeptOutput(msgspec.Struct, frozen=True, gc=False):
     """What was kept of one stream, head and tail joined by a marker line when something was left out."""
 
     data: bytes = b""
@@ -51,7 +51,7 @@ NOTHING_KEPT: Final = KeptOutput()
 """Of a stream to which nothing was written."""
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """A finished attempt in hand until the dispatcher has committed it."""
 
     report: OutcomeReport

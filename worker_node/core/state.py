@@ -72,7 +72,7 @@ class Offer:
         return assignment.limits.excess_over(self.max_limits)
 
 
-class WaitingAttempt(msgspec.Struct, frozen=True):
+class WaitingAttempt(msgspec.Struct, frozen=True, gc=False):
     """An attempt that was assigned while all slots were taken."""
 
     assignment: AssignAttempt
@@ -81,7 +81,7 @@ class WaitingAttempt(msgspec.Struct, frozen=True):
     """Which it was within."""
 
 
-class RunningAttempt(msgspec.Struct):
+class RunningAttempt(msgspec.Struct, gc=False):
     """An attempt whose command was ordered and has not ended."""
 
     assignment: AssignAttempt
@@ -91,7 +91,7 @@ class RunningAttempt(msgspec.Struct):
     """No outcome is wanted."""
 
 
-class FinishedAttempt(msgspec.Struct):
+class FinishedAttempt(msgspec.Struct, gc=False):
     """An outcome in hand until the dispatcher says that it is committed."""
 
     outcome: Outcome

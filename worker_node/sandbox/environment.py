@@ -34,19 +34,26 @@ def task_environment(assignment: AssignAttempt, workspace: str, worker_env: Mapp
     three of our making stand in for them. The task's wishes go over that, and OCTASKLY_* never comes from either
     side. `workspace` is the working folder as the command sees it; of `worker_env` what `passed_on` returns is enough.
     """
-    if assignment.sandbox is SandboxLevel.VERY_STRICT:
-        wishes = {name: value for name, value in assignment.env.items() if not _is_ours(name)}
-        return {"PATH": DEFAULT_PATH, "HOME": workspace, "TMPDIR": workspace, **wishes}
-    env = passed_on(assignment.sandbox, worker_env)
-    if assignment.sandbox is not SandboxLevel.NONE:
+    level = assignment.sandbox
+    env = dict(_before_wishes(level, workspace, tuple(worker_env.items())))
+    if assignment.env:
+        env |= {name: value for name, value in assignment.env.items() if not _is_ours(name)}
+    if level is not SandboxLevel.VERY_STRICT:
+        env["OCTASKLY_TASK_ID"] = assignment.task_id
+        env["OCTASKLY_ATTEMPT"] = assignment.attempt_id.rpartition(".")[2]
+    return env
+
+
+@lru_cache(maxsize=256)
+def _before_wishes(level: SandboxLevel, workspace: str, worker_env: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    if level is SandboxLevel.VERY_STRICT:
+        return {"PATH": DEFAULT_PATH, "HOME": workspace, "TMPDIR": workspace}
+    env = passed_on(level, dict(worker_env))
+    if level is not SandboxLevel.NONE:
         if not PASSED_ON_WINDOWS.isdisjoint(map(str.upper, env)):
             env |= {"USERPROFILE": workspace, "TEMP": workspace, "TMP": workspace}
         env |= {"TERM": "dumb", "HOME": workspace, "TMPDIR": workspace}
     env.setdefault("PATH", DEFAULT_PATH)
-    if assignment.env:
-        env |= {name: value for name, value in assignment.env.items() if not _is_ours(name)}
-    env["OCTASKLY_TASK_ID"] = assignment.task_id
-    env["OCTASKLY_ATTEMPT"] = assignment.attempt_id.rpartition(".")[2]
     return env
 
 
@@ -54,6 +61,5 @@ def _is_ours(name: str) -> bool:
     return name.upper().startswith(OURS)
 
 
-@lru_cache(maxsize=1024)
 def _is_harmless(name: str) -> bool:
     return name in PASSED_ON or name.startswith(PASSED_ON_PREFIX) or name.upper() in PASSED_ON_WINDOWS

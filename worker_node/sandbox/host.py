@@ -26,7 +26,7 @@ class EndCause(StrEnum):
     DISK_LIMIT = "disk_limit"
 
 
-class CommandEnd(msgspec.Struct, frozen=True):
+class CommandEnd(msgspec.Struct, frozen=True, gc=False):
     """How a command ended. Signal numbers and exit codes are those of its first process."""
 
     cause: EndCause
@@ -108,17 +108,18 @@ def report_of(
     """
     reason = _BY_CAUSE.get(end.cause) or _reason_of_exit(plan, end, filled_a_file=filled_a_file)
     ended_by_itself = end.cause is EndCause.EXITED
+    terms = plan.terms
     return OutcomeReport(
         failure_reason=reason,
         exit_code=end.exit_code if ended_by_itself else None,
         signal=end.signal,
         duration_ms=end.duration_ms,
-        sandbox=plan.level,
-        backend=plan.backend,
+        sandbox=terms.level,
+        backend=terms.backend,
         cpu_seconds=end.cpu_seconds,
         max_rss_bytes=end.max_rss_bytes,
         spawn_seconds=spawn_seconds,
-        limits=dict(plan.enforcement),
+        limits=terms.enforcement,
         detail=end.detail[:4096],
     )
 
@@ -127,7 +128,7 @@ def _reason_of_exit(plan: SandboxPlan, end: CommandEnd, *, filled_a_file: bool) 
     if end.signal is None and end.exit_code == 0:
         return None
     of_shell = (end.exit_code or 0) - SHELL_SIGNAL_BASE
-    used_cpu_up = end.cpu_seconds >= plan.rlimits.get("cpu_seconds", float("inf"))
+    used_cpu_up = end.cpu_seconds >= plan.terms.rlimits.get("cpu_seconds", float("inf"))
     if end.signal == SIGXCPU or (of_shell == SIGXCPU and used_cpu_up):
         return FailureReason.CPU_LIMIT
     if end.signal == SIGXFSZ or (of_shell == SIGXFSZ and filled_a_file):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -56,7 +55,6 @@ class EffectiveLimits(msgspec.Struct, frozen=True):
     """Kept of each output stream."""
 
 
-@lru_cache(maxsize=256)
 def effective_limits(asked: Limits, level: SandboxLevel, settings: LimitSettings) -> EffectiveLimits:
     """Return the limits of an attempt: the task's wish, else the owner's default, else ours; never above a cap."""
     built_in = BUILT_IN_VERY_STRICT if level is SandboxLevel.VERY_STRICT else BUILT_IN

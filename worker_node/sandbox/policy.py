@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from octaskly_wire.limits import CANCEL_GRACE_S
-from octaskly_wire.messages import AssignAttempt, InputFile
+from octaskly_wire.messages import AssignAttempt, InputFile, Limits
 from octaskly_wire.vocabulary import Enforcement, SandboxLevel
 from worker_node.sandbox.environment import task_environment
 from worker_node.sandbox.limits import EffectiveLimits, LimitSettings, effective_limits
@@ -42,7 +42,7 @@ class Backend(StrEnum):
 ON_LINUX: Final = frozenset({Backend.SPAWNER, Backend.NAMESPACES, Backend.NAMESPACES_AND_LANDLOCK})
 
 
-class HostFacts(msgspec.Struct, frozen=True):
+class HostFacts(msgspec.Struct, frozen=True, cache_hash=True):
     """What the host lets the spawner do beyond what it must do; found out once, when the worker starts."""
 
     has_memory_group: bool = False
@@ -66,60 +66,83 @@ class SandboxSpec(msgspec.Struct, frozen=True):
     """A /tmp in memory outlives the sandbox until its outputs are collected."""
 
 
-class SandboxPlan(msgspec.Struct, frozen=True):
-    """Everything needed to start one command. No step of it is optional."""
+class Terms(msgspec.Struct, frozen=True):
+    """What all attempts of a kind have in common, made once for them."""
 
-    attempt_id: str
     level: SandboxLevel
     backend: str
-    command: str
-    workspace: str
-    env: Mapping[str, str]
     timeout_s: int
     limits: EffectiveLimits
     rlimits: Mapping[str, int]
     polled: Mapping[str, int]
     group_bytes: int
     """Memory that a control group holds; 0 without one."""
-    enforcement: Mapping[str, Enforcement]
+    enforcement: dict[str, Enforcement]
     no_new_privileges: bool
     sandbox: SandboxSpec | None
     inheritable: tuple[tuple[str, int], ...] | None
     """The kernel's limits, where who starts the command can live under them too and need not fork for it; else None."""
-    inputs: Sequence[str] = ()
+    outfit: Outfit | None
+    """What a supervisor puts on for ever to start this command; None where it starts none itself so."""
+    inputs: Sequence[str]
     """Names of the files that wait in the workspace for the command."""
+
+
+class SandboxPlan(msgspec.Struct, frozen=True, gc=False):
+    """Everything needed to start one command. No step of it is optional."""
+
+    attempt_id: str
+    command: str
+    workspace: str
+    env: Mapping[str, str]
+    terms: Terms
     canary: Mapping[str, Any] | None = None
     """Facts for the probe's attacks, which then run where the command would."""
 
     @property
-    def outfit(self) -> Outfit | None:
-        """Return what a supervisor puts on for ever to start this command; None where it starts none itself so."""
-        if self.sandbox or self.canary or self.inheritable is None:
-            return None
-        return self.no_new_privileges, self.inheritable
+    def argv(self) -> list[str]:
+        """Return what is executed."""
+        return [SHELL, "-c", self.command]
 
     def for_spawner(self) -> dict[str, Any]:
         """Return the plan as a supervisor reads it."""
-        can_inherit = self.inheritable is not None and not self.canary
+        terms = self.terms
+        can_inherit = terms.inheritable is not None and not self.canary
         return {
-            "argv": [SHELL, "-c", self.command],
+            "argv": self.argv,
             "env": dict(self.env),
             "workspace": self.workspace,
-            "timeout_s": self.timeout_s,
+            "timeout_s": terms.timeout_s,
             "grace_s": CANCEL_GRACE_S,
-            "memory_bytes": self.limits.memory_bytes,
-            "group_bytes": self.group_bytes,
-            "rlimits": dict(self.rlimits),
-            "polled": dict(self.polled),
-            "no_new_privileges": self.no_new_privileges,
+            "memory_bytes": terms.limits.memory_bytes,
+            "group_bytes": terms.group_bytes,
+            "rlimits": dict(terms.rlimits),
+            "polled": dict(terms.polled),
+            "no_new_privileges": terms.no_new_privileges,
             "oom_score_adj": OOM_SCORE_ADJ,
-            "sandbox": msgspec.structs.asdict(self.sandbox) if self.sandbox else None,
-            "inputs": list(self.inputs),
-            "folders": folders_of(self.inputs),
+            "sandbox": msgspec.structs.asdict(terms.sandbox) if terms.sandbox else None,
+            "inputs": list(terms.inputs),
+            "folders": folders_of(terms.inputs),
             "canary": dict(self.canary) if self.canary else None,
-            "inherits": can_inherit and not self.sandbox,
-            "inherits_inside": can_inherit and self.sandbox is not None,
+            "inherits": can_inherit and not terms.sandbox,
+            "inherits_inside": can_inherit and terms.sandbox is not None,
         }
+
+    def changes_since(self, before: SandboxPlan) -> tuple[dict[str, Any], dict[str, str]] | None:
+        """Return what is new since another plan, and in its environment; None when more differs than that can say."""
+        env_before = before.env
+        if (
+            self.terms != before.terms
+            or self.canary != before.canary
+            or not env_before.keys() <= self.env.keys()  # what is gone cannot be told
+        ):
+            return None
+        changes: dict[str, Any] = {}
+        if self.command != before.command:
+            changes["argv"] = self.argv
+        if self.workspace != before.workspace:
+            changes["workspace"] = self.workspace
+        return changes, {name: value for name, value in self.env.items() if value != env_before.get(name)}
 
 
 def plan_attempt(
@@ -131,30 +154,20 @@ def plan_attempt(
     settings: LimitSettings,
 ) -> SandboxPlan:
     """Turn an assignment into a plan. Only the spawner keeps limits, so only its plans say that they are kept."""
-    level = assignment.sandbox
-    limits = effective_limits(assignment.limits, level, settings)
-    sandbox = _sandbox(assignment, limits, facts)
-    rlimits, polled, enforcement, inheritable = _limits(limits, sandbox, facts, room_of(assignment.inputs))
-    if backend not in ON_LINUX:
-        rlimits, polled, enforcement, inheritable = {}, {}, {}, ()
-    return SandboxPlan(
-        attempt_id=assignment.attempt_id,
-        level=level,
-        backend=backend,
-        command=assignment.command,
-        workspace=workspace,
-        env=task_environment(assignment, INSIDE if sandbox else workspace, worker_env),
-        timeout_s=assignment.timeout_s,
-        limits=limits,
-        rlimits=rlimits,
-        polled=polled,
-        group_bytes=limits.memory_bytes if facts.has_memory_group else 0,
-        enforcement=enforcement,
-        no_new_privileges=level is not SandboxLevel.NONE,
-        sandbox=sandbox,
-        inheritable=inheritable,
-        inputs=[file.name for file in assignment.inputs],
+    terms = _terms(
+        assignment.sandbox,
+        backend,
+        assignment.timeout_s,
+        assignment.limits,
+        facts,
+        settings,
+        tuple([file.name for file in assignment.inputs]),
+        room_of(assignment.inputs),
+        allows_network=assignment.allows_network,
+        has_outputs=bool(assignment.outputs),
     )
+    env = task_environment(assignment, INSIDE if terms.sandbox else workspace, worker_env)
+    return SandboxPlan(assignment.attempt_id, assignment.command, workspace, env, terms)
 
 
 def folders_of(names: Iterable[str]) -> list[str]:
@@ -171,14 +184,58 @@ def room_of(inputs: Sequence[InputFile]) -> int:
     return (sum(pages) + len(folders_of(file.name for file in inputs))) * PAGE_BYTES
 
 
-def _sandbox(assignment: AssignAttempt, limits: EffectiveLimits, facts: HostFacts) -> SandboxSpec | None:
-    if assignment.sandbox.rank < SandboxLevel.STRICT.rank:
-        return None
-    is_very_strict = assignment.sandbox is SandboxLevel.VERY_STRICT
-    allows_network = assignment.allows_network and not is_very_strict
-    names = [file.name for file in assignment.inputs]
+@lru_cache(maxsize=256)
+def _terms(
+    level: SandboxLevel,
+    backend: str,
+    timeout_s: int,
+    asked: Limits,
+    facts: HostFacts,
+    settings: LimitSettings,
+    inputs: tuple[str, ...],
+    room_bytes: int,
+    *,
+    allows_network: bool,
+    has_outputs: bool,
+) -> Terms:
+    limits = effective_limits(asked, level, settings)
+    sandbox = None
+    if level.rank >= SandboxLevel.STRICT.rank:
+        sandbox = _sandbox(level, limits, facts, inputs, allows_network=allows_network, has_outputs=has_outputs)
+    rlimits, polled, enforcement, inheritable = _limits(limits, sandbox, facts, room_bytes)
+    if backend not in ON_LINUX:
+        rlimits, polled, enforcement, inheritable = {}, {}, {}, ()
+    no_new_privileges = level is not SandboxLevel.NONE
+    return Terms(
+        level=level,
+        backend=backend,
+        timeout_s=timeout_s,
+        limits=limits,
+        rlimits=rlimits,
+        polled=polled,
+        group_bytes=limits.memory_bytes if facts.has_memory_group else 0,
+        enforcement=enforcement,
+        no_new_privileges=no_new_privileges,
+        sandbox=sandbox,
+        inheritable=inheritable,
+        outfit=None if sandbox or inheritable is None else (no_new_privileges, inheritable),
+        inputs=inputs,
+    )
+
+
+def _sandbox(
+    level: SandboxLevel,
+    limits: EffectiveLimits,
+    facts: HostFacts,
+    inputs: tuple[str, ...],
+    *,
+    allows_network: bool,
+    has_outputs: bool,
+) -> SandboxSpec:
+    is_very_strict = level is SandboxLevel.VERY_STRICT
+    allows_network = allows_network and not is_very_strict
     # The inputs lie beside the /tmp in memory and are shown in it; what they hang on takes a page each.
-    shown_bytes = (len(names) + len(folders_of(names))) * PAGE_BYTES
+    shown_bytes = (len(inputs) + len(folders_of(inputs))) * PAGE_BYTES
     return SandboxSpec(
         allows_network=allows_network,
         tmp_bytes=limits.disk_bytes + shown_bytes if is_very_strict else 0,
@@ -186,11 +243,10 @@ def _sandbox(assignment: AssignAttempt, limits: EffectiveLimits, facts: HostFact
         landlock_abi=facts.landlock_abi if is_very_strict or allows_network else 0,
         is_very_strict=is_very_strict,
         denies_hidden_memory=is_very_strict or not facts.has_memory_group,
-        keeps_tmp=is_very_strict and bool(assignment.outputs),
+        keeps_tmp=is_very_strict and has_outputs,
     )
 
 
-@lru_cache(maxsize=256)
 def _limits(
     limits: EffectiveLimits, sandbox: SandboxSpec | None, facts: HostFacts, room_bytes: int
 ) -> tuple[dict[str, int], dict[str, int], dict[str, Enforcement], tuple[tuple[str, int], ...] | None]:

@@ -94,7 +94,7 @@ class PortableHost:
         order = asyncio.create_task(self._orders[plan.attempt_id].get())
         try:
             awaited: list[asyncio.Future[Any]] = [has_exited, order]
-            await asyncio.wait(awaited, timeout=plan.timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(awaited, timeout=plan.terms.timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if has_exited.done():
                 return EndCause.EXITED
             return order.result() if order.done() else EndCause.TIMED_OUT

@@ -158,12 +158,12 @@ async def _failures(level: SandboxLevel, backend: Backend, host: Host, root: Pat
     plan = plan_attempt(assignment, backend, host.seen_by_command(folder), env, host.facts, NO_SETTINGS)
     song = await run_plan(host, plan)
     failures = judge(song, plan)
-    if plan.sandbox is None or failures:
+    if plan.terms.sandbox is None or failures:
         return failures
     with Bait(root) as bait:
         facts = bait.facts | {
-            "denies_hidden_memory": plan.sandbox.denies_hidden_memory,
-            "tmp_bytes": plan.sandbox.tmp_bytes,
+            "denies_hidden_memory": plan.terms.sandbox.denies_hidden_memory,
+            "tmp_bytes": plan.terms.sandbox.tmp_bytes,
         }
         return bait.failures(await run_plan(host, msgspec.structs.replace(plan, canary=facts)), facts)
 
@@ -271,7 +271,7 @@ def judge(song: Song, plan: SandboxPlan) -> list[str]:
         return [song.refusal]
     if song.end.cause is EndCause.LOST:
         return [song.end.detail]
-    folder = INSIDE if plan.sandbox else os.path.realpath(plan.workspace)
+    folder = INSIDE if plan.terms.sandbox else os.path.realpath(plan.workspace)
     seen = dict(line.strip().split("=", 1) for line in song.text("stdout").splitlines() if "=" in line)
     checks = {
         "the command did not run to its end": song.end.cause is EndCause.EXITED,
@@ -279,31 +279,31 @@ def judge(song: Song, plan: SandboxPlan) -> list[str]:
         "standard error got lost": song.text("stderr").strip() == "canary",
         "a secret of the worker was visible": CANARY not in seen.get("ours", ""),
     }
-    if plan.level is not SandboxLevel.VERY_STRICT:
+    if plan.terms.level is not SandboxLevel.VERY_STRICT:
         checks["the task's id got lost"] = seen.get("task") == plan.env["OCTASKLY_TASK_ID"]
-    if plan.backend != Backend.WINDOWS:
+    if plan.terms.backend != Backend.WINDOWS:
         checks |= {
             "the working folder is wrong": seen.get("pwd") == folder,
             "the umask is not 077": seen.get("umask", "").lstrip("0") == "77",
         }
-    if plan.backend != Backend.WINDOWS and plan.sandbox is None:
+    if plan.terms.backend != Backend.WINDOWS and plan.terms.sandbox is None:
         checks["a background process outlived its command"] = not _is_alive(seen.get("left", ""))
-    if plan.backend in ON_LINUX:
-        allowed = plan.limits.open_files
+    if plan.terms.backend in ON_LINUX:
+        allowed = plan.terms.limits.open_files
         checks |= {
             "core dumps are on": seen.get("core") == "0",
             "open files are not limited": seen.get("files", "").isdigit() and int(seen["files"]) <= allowed,
             "the command ran as root": seen.get("uid", "0").split()[:1] != ["0"],
         }
-        if plan.group_bytes and plan.sandbox is None:
+        if plan.terms.group_bytes and plan.terms.sandbox is None:
             checks["no control group holds the memory"] = PREFIX in seen.get("group", "")
-    if plan.level is not SandboxLevel.NONE:
+    if plan.terms.level is not SandboxLevel.NONE:
         checks |= {
             "the worker's environment was visible": seen.get("secret") == "",
             "HOME is not the working folder": os.path.realpath(seen.get("home", "")) == os.path.realpath(folder),
             "TMPDIR is not the working folder": os.path.realpath(seen.get("tmpdir", "")) == os.path.realpath(folder),
         }
-        if plan.backend in ON_LINUX:
+        if plan.terms.backend in ON_LINUX:
             checks["new privileges are possible"] = seen.get("nnp") == "1"
     return [text for text, holds in checks.items() if not holds]
 

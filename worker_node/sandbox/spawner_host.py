@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from octaskly_wire.vocabulary import OutputStream
 from worker_node.sandbox import events, last_words
@@ -64,7 +64,7 @@ class SpawnerHost:
 
     def launch(self, plan: SandboxPlan, watcher: Watcher) -> None:
         """Start a command by plan; a failure is told to the watcher."""
-        outfit = plan.outfit
+        outfit = None if plan.canary else plan.terms.outfit
         while True:
             supervisor = self._take_idle(outfit, plan.workspace)
             is_last_try = supervisor is None
@@ -110,7 +110,7 @@ class SpawnerHost:
     def let_go(self, attempt_id: str, supervisor: _Supervisor, *, is_last: bool) -> None:
         """Drop an attempt that is over; keep its supervisor for the next one unless it was its last."""
         self._attempts.pop(attempt_id, None)
-        if is_last or self._is_closing or supervisor.spawner_pid != self.spawner_pid:
+        if is_last or self._is_closing or supervisor.spawner is not self._spawner:
             supervisor.close()
         else:
             supervisor.attempt = None
@@ -145,7 +145,7 @@ class SpawnerHost:
         except SpawnerGone:
             self._replace_spawner()
             control = self._spawner.new_supervisor()
-        return _Supervisor(self, control, self.spawner_pid, outfit)
+        return _Supervisor(self, control, self._spawner, outfit)
 
     def _new_spawner(self) -> SpawnerProcess:
         spawner = SpawnerProcess(self._settings)
@@ -176,15 +176,17 @@ class SpawnerHost:
 class _Supervisor:
     """The worker's end of one supervisor, which serves one attempt after the other."""
 
-    def __init__(self, host: SpawnerHost, control: socket.socket, spawner_pid: int, outfit: Outfit | None) -> None:
-        self.spawner_pid = spawner_pid
+    def __init__(
+        self, host: SpawnerHost, control: socket.socket, spawner: SpawnerProcess, outfit: Outfit | None
+    ) -> None:
+        self.spawner = spawner
         self.outfit = outfit
         self.workspace = ""
         """Of its last attempt."""
         self._host = host
         self._control = control
         self._number = 0
-        self._told: dict[str, Any] = {}
+        self._told: SandboxPlan | None = None
         """The plan of its last attempt."""
         self.attempt: _Attempt | None = None
         """The running one."""
@@ -195,7 +197,7 @@ class _Supervisor:
         self._number += 1
         self.workspace = plan.workspace
         try:
-            self._told = send_plan(self._control, self._number, plan, self._told)
+            send_plan(self._control, self._number, plan, self._told)
         except OSError as error:
             # One that could not be made has said why before it closed the socket.
             detail = str(error)
@@ -203,6 +205,7 @@ class _Supervisor:
                 detail = self._control.recv(events.MAX_BYTES).partition(b"\n")[2].decode("utf-8", "replace")
             self.close()
             raise SpawnerGone(detail) from error
+        self._told = plan
         self.attempt = _Attempt(self._host, plan.attempt_id, self, watcher)
         return self.attempt
 

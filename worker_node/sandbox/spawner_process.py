@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -101,32 +101,21 @@ class SpawnerProcess:
             self._process.wait()
 
 
-def send_plan(control: socket.socket, number: int, plan: SandboxPlan, told: dict[str, Any]) -> dict[str, Any]:
-    """Hand an attempt to a supervisor, or raise OSError; return what it was told, as `told` for its next one."""
-    whole = plan.for_spawner()
-    if plan.sandbox is None:
-        changes = _changes(told, whole)
+def send_plan(control: socket.socket, number: int, plan: SandboxPlan, told: SandboxPlan | None) -> None:
+    """Hand an attempt to a supervisor that was last told another one, or raise OSError."""
+    if plan.terms.sandbox is None:
+        changes = plan.changes_since(told) if told is not None else None
         order = b"run %d\n" if changes is None else b"again %d\n"
-        text = msgspec.json.encode(whole if changes is None else changes)
+        text = msgspec.json.encode(plan.for_spawner() if changes is None else changes)
         if len(text) <= MAX_INLINE_BYTES:
             control.send(order % number + text)
-            return whole
+            return
     # A plan may be longer than a message, and what passes it on needs it as a file.
-    fd = _file_of(msgspec.json.encode(whole))
+    fd = _file_of(msgspec.json.encode(plan.for_spawner()))
     try:
         socket.send_fds(control, [b"run %d\n" % number], [fd])
     finally:
         os.close(fd)
-    return whole
-
-
-def _changes(told: dict[str, Any], whole: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]] | None:
-    """Return what is new in a plan, and in its environment; None when something is gone from that."""
-    if not told or not told["env"].keys() <= whole["env"].keys():
-        return None
-    changes = {name: value for name, value in whole.items() if value != told[name] and name != "env"}
-    before = told["env"]
-    return changes, {name: value for name, value in whole["env"].items() if value != before.get(name)}
 
 
 def _file_of(text: bytes) -> int:

@@ -71,7 +71,7 @@ class Execution:
         self._assignment = assignment
         self._plan = plan
         self._folder = folder
-        self._captures = Captures(plan.limits.output_bytes, parts.files.new_spill)
+        self._captures = Captures(plan.terms.limits.output_bytes, parts.files.new_spill)
         self._moving: asyncio.Future[Any] | None = None
         """The files of this attempt on their way; None while the command has it."""
         self._why_stopped: FailureReason | None = None
@@ -153,7 +153,9 @@ class Execution:
     async def _end_unrun(self, reason: FailureReason, detail: str) -> None:
         await self._clear_away()
         plan = self._plan
-        self._parts.listener.finished(plan.attempt_id, never_ran(reason, plan.level, plan.backend, detail[:MAX_DETAIL]))
+        self._parts.listener.finished(
+            plan.attempt_id, never_ran(reason, plan.terms.level, plan.terms.backend, detail[:MAX_DETAIL])
+        )
 
     async def _hand_back(self, detail: str) -> None:
         await self._clear_away()
@@ -172,7 +174,7 @@ class Execution:
 
     def _has_left_nothing(self, end: CommandEnd) -> bool:
         """Return whether the workspace was empty; then it is gone, or waits for another attempt."""
-        if self._plan.sandbox:  # its promise covers also what could be hidden in a folder's times
+        if self._plan.terms.sandbox:  # its promise covers also what could be hidden in a folder's times
             return self._parts.workspaces.remove_if_empty(self._folder)
         is_untouched = end.is_untouched and not self._assignment.inputs
         return self._parts.workspaces.give_back(self._folder, is_untouched=is_untouched)
@@ -206,17 +208,17 @@ class Execution:
         return msgspec.structs.replace(kept.ends, content=content)
 
     def _may_have_filled_a_file(self, end: CommandEnd) -> bool:
-        return end.exit_code == SHELL_SIGNAL_BASE + SIGXFSZ and "file_bytes" in self._plan.rlimits
+        return end.exit_code == SHELL_SIGNAL_BASE + SIGXFSZ and "file_bytes" in self._plan.terms.rlimits
 
     async def _has_filled_a_file(self, end: CommandEnd) -> bool:
         if not self._may_have_filled_a_file(end):
             return False
-        return await asyncio.to_thread(has_file_of, self._folder, self._plan.rlimits["file_bytes"])
+        return await asyncio.to_thread(has_file_of, self._folder, self._plan.terms.rlimits["file_bytes"])
 
     async def _with_outputs(self, report: OutcomeReport, tmp_fd: int | None) -> OutcomeReport:
         """Return the report with what could be collected, and as a failure where that is not what was declared."""
         files = self._parts.files
-        is_in_memory = self._plan.sandbox is not None and self._plan.sandbox.keeps_tmp
+        is_in_memory = self._plan.terms.sandbox is not None and self._plan.terms.sandbox.keeps_tmp
         folder = tmp_fd if is_in_memory else self._folder
         try:
             collected = await self._moved(self._move(files.collect(self._assignment, folder)))

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from typing import Final, NoReturn
@@ -34,31 +34,29 @@ class Link:
     """One live connection; `run` returns when it is over."""
 
     def __init__(
-        self, connection: Connection, on_message: Callable[[ToWorker], None], leisure_s: Callable[[], float]
+        self, connection: Connection, on_messages: Callable[[Iterable[ToWorker]], None], leisure_s: Callable[[], float]
     ) -> None:
         """Take an open session; nothing is pumped before `run`.
 
+        `on_messages` is told what came at once; after a message that ended the link there is no further one.
         `leisure_s` tells how long what is to be sent may wait for more.
         """
         self._connection = connection
-        self._on_message = on_message
+        self._on_messages = on_messages
         self._leisure_s = leisure_s
         self._control: deque[FromWorker] = deque()
         self._bulk: deque[Iterator[FromWorker]] = deque()
         self._has_work = asyncio.Event()
         self._is_flushed = asyncio.Event()
         self._is_flushed.set()
-        self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._end: asyncio.Future[str] = self._loop.create_future()
         _keep_unsent_short(connection.writer)
 
     def send(self, message: FromWorker) -> None:
         """Send a small message ahead of all bulk: at once where nothing is on its way and nothing may wait for it."""
-        is_at_rest = self._is_flushed.is_set()
         self._control.append(message)
         self._wake()
-        if is_at_rest and not self._leisure_s():
-            with suppress(ValueError):  # what cannot be told ends the link, as `_write` finds
-                self._write_control()
 
     def send_outcome(self, attempt_id: str, outcome: Outcome) -> None:
         """Queue an outcome; one with much output goes piece by piece, behind all small messages."""
@@ -100,8 +98,30 @@ class Link:
     def _wake(self) -> None:
         if len(self._control) + len(self._bulk) > MAX_QUEUED:
             self.close("the dispatcher does not read")
+        if not self._is_flushed.is_set():
+            return  # taken along by what is under way
         self._is_flushed.clear()
-        self._has_work.set()
+        if leisure_s := self._leisure_s():
+            self._loop.call_later(leisure_s, self._write_gathered)
+        else:
+            self._write_ahead()
+            self._has_work.set()
+
+    def _write_gathered(self) -> None:
+        """Write what came meanwhile. Mostly that is all, and nobody need wake up for a rest."""
+        if self._end.done():
+            return
+        self._write_ahead()
+        if self._control or self._bulk or self._connection.writer.transport.get_write_buffer_size():
+            self._has_work.set()
+        else:
+            self._is_flushed.set()
+
+    def _write_ahead(self) -> None:
+        """Write what is small before `_write` gets to run."""
+        if self._control:
+            with suppress(ValueError):  # what cannot be told ends the link, as `_write` finds
+                self._write_control()
 
     def _on_writing_ended(self, task: asyncio.Task[NoReturn]) -> None:
         if not task.cancelled() and (error := task.exception()):
@@ -114,22 +134,23 @@ class Link:
 
     def _hear(self, data: bytes) -> None:
         """Take bytes, and behind the end of the link nothing any more."""
-        messages = self._connection.pending
         try:
-            messages.extend(self._connection.session.feed(data))
-            while messages and not self._end.done():
-                self._on_message(messages.popleft())
+            self._connection.pending.extend(self._connection.session.feed(data))
+            self._on_messages(self._heard())
         except Exception as error:  # noqa: BLE001 - a defect ends the link, not the transport under it
             self._fail(error)
+
+    def _heard(self) -> Iterator[ToWorker]:
+        messages = self._connection.pending
+        while messages and not self._end.done():
+            yield messages.popleft()
 
     async def _write(self) -> NoReturn:
         writer, session = self._connection.writer, self._connection.session
         while True:
             await self._has_work.wait()
-            if leisure_s := self._leisure_s():
-                await asyncio.sleep(leisure_s)
             self._has_work.clear()
-            await writer.drain()  # of what `send` wrote at once
+            await writer.drain()  # of what was written without waiting
             while self._control or self._bulk:
                 if self._control:
                     self._write_control()

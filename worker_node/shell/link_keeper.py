@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,7 +37,7 @@ MIN_HEARTBEAT_INTERVAL_S: Final = 0.05
 class Listener:
     """Who is told what links bring."""
 
-    on_message: Callable[[ToWorker], None]
+    on_messages: Callable[[Iterable[ToWorker]], None]
     perform: Callable[[list[Effect]], None]
     on_cannot_join: Callable[[str], None]
 
@@ -104,7 +104,7 @@ class LinkKeeper:
 
     async def _serve(self, connection: Connection, welcome: Welcome) -> str:
         """Work over one link; return why it ended."""
-        link = Link(connection, self._listener.on_message, lambda: self._state.leisure_s)
+        link = Link(connection, self._listener.on_messages, lambda: self._state.leisure_s)
         self.link, self._connection = link, connection
         self._live.attach(link.send_bulk)
         self._transfers.use(self._joiner.endpoint(connection))

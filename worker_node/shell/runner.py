@@ -21,6 +21,10 @@ from worker_node.shell.task_files import TaskFiles
 __all__ = ["Listener", "Runner"]
 
 
+_NEEDS_NEW_FOLDER: Final = frozenset(level for level in SandboxLevel if level.rank >= SandboxLevel.STRICT.rank)
+"""What could be hidden in a folder's times would pass from one attempt to the next."""
+
+
 class Runner:
     """Owns the executions of this worker."""
 
@@ -47,7 +51,7 @@ class Runner:
         """Run one attempt; all that follows is told to the listener."""
         parts = self._parts
         try:
-            folder = parts.workspaces.take(is_new=assignment.sandbox.rank >= SandboxLevel.STRICT.rank)
+            folder = parts.workspaces.take(is_new=assignment.sandbox in _NEEDS_NEW_FOLDER)
         except OSError as error:
             self._listener.refused(assignment.attempt_id, RejectionReason.WORKSPACE_FAILED, str(error))
             return

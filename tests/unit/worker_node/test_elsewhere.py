@@ -45,7 +45,7 @@ for level in SandboxLevel:
         attempt_id="a.1", task_id="a", command="true", timeout_s=1, sandbox=level, allows_network=False
     )
     plan = plan_attempt(assignment, backend, "/somewhere/a", {}, Host.facts, NO_SETTINGS)
-    print(level, backend, len(plan.enforcement), "|".join(gaps_of(level, backend, Host.facts)))
+    print(level, backend, len(plan.terms.enforcement), "|".join(gaps_of(level, backend, Host.facts)))
 sys.platform = before
 """
 

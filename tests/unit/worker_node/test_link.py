@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from octaskly_wire.codec import Codec
 from octaskly_wire.messages import AcknowledgeOutcome, AttemptRejected, AttemptStarted, Drain, DrainStarted, Resume
@@ -25,10 +25,14 @@ class Field:
     def __init__(self, connection: Connection, peer: socket.socket) -> None:
         self.leisure_s = 0.0
         self.heard: asyncio.Queue[object] = asyncio.Queue()
-        self.link = Link(connection, self.heard.put_nowait, lambda: self.leisure_s)
+        self.link = Link(connection, self._hear, lambda: self.leisure_s)
         self.peer = peer
         self._session = DispatcherSession()
         self._session.phase = Phase.OPEN
+
+    def _hear(self, messages: Iterable[object]) -> None:
+        for message in messages:
+            self.heard.put_nowait(message)
 
     def say(self, *messages) -> None:
         """Say something to the worker."""

@@ -44,8 +44,8 @@ MIB = 1 << 20
 
 def assignment(level: SandboxLevel = BASIC, **changes) -> AssignAttempt:
     """Return the third attempt of a task."""
-    fields = {"allows_network": False, **changes}
-    return AssignAttempt("task.3", "task", "true", 10, level, **fields)
+    usual = {"attempt_id": "task.3", "task_id": "task", "command": "true", "timeout_s": 10, "allows_network": False}
+    return AssignAttempt(sandbox=level, **(usual | changes))
 
 
 def plan_for(
@@ -156,14 +156,14 @@ def test_home_is_where_the_command_sees_its_workspace():
 def test_what_a_task_does_not_ask_for_is_limited_all_the_same(level, facts, rlimits, polled, group_bytes):
     """Each limit is with whom it can be: the kernel for one process or for all, or the poll."""
     plan = plan_for(level, facts)
-    assert (plan.rlimits, plan.polled, plan.group_bytes) == (rlimits, polled, group_bytes)
-    assert "cpu_seconds" not in plan.enforcement
+    assert (plan.terms.rlimits, plan.terms.polled, plan.terms.group_bytes) == (rlimits, polled, group_bytes)
+    assert "cpu_seconds" not in plan.terms.enforcement
 
 
 def test_none_is_limited_like_basic():
     """The levels differ in what a command sees and may, not in how much it may take."""
     for facts in (BARE, RICH):
-        none, basic = plan_for(NONE, facts), plan_for(BASIC, facts)
+        none, basic = plan_for(NONE, facts).terms, plan_for(BASIC, facts).terms
         assert (none.rlimits, none.polled, none.group_bytes) == (basic.rlimits, basic.polled, basic.group_bytes)
 
 
@@ -186,14 +186,17 @@ DISK_POLLED = {"disk_mb": POLLED, "disk_mb_per_file": KERNEL}
 )
 def test_the_report_says_who_holds_which_limit(level, facts, expected):
     """What the kernel holds for a single process only is polled for the whole, and that is said."""
-    assert plan_for(level, facts).enforcement == ALWAYS | expected
+    assert plan_for(level, facts).terms.enforcement == ALWAYS | expected
 
 
 def test_processor_time_is_held_for_each_process_and_polled_for_all():
     """Only a task that asks for it, or an owner who caps it, has that limit."""
     for plan in (plan_for(limits=Limits(cpu_seconds=3)), plan_for(settings=LimitSettings(caps=Limits(cpu_seconds=3)))):
-        assert (plan.rlimits["cpu_seconds"], plan.polled["cpu_seconds"]) == (3, 3)
-        assert (plan.enforcement["cpu_seconds"], plan.enforcement["cpu_seconds_per_process"]) == (POLLED, KERNEL)
+        assert (plan.terms.rlimits["cpu_seconds"], plan.terms.polled["cpu_seconds"]) == (3, 3)
+        assert (plan.terms.enforcement["cpu_seconds"], plan.terms.enforcement["cpu_seconds_per_process"]) == (
+            POLLED,
+            KERNEL,
+        )
 
 
 def test_a_tasks_wish_goes_before_the_owners_default_which_goes_before_ours():
@@ -202,18 +205,18 @@ def test_a_tasks_wish_goes_before_the_owners_default_which_goes_before_ours():
         defaults=Limits(memory_mb=200, processes=9), caps=Limits(memory_mb=300, disk_mb=50), output_bytes=4096
     )
     plan = plan_for(settings=settings, limits=Limits(memory_mb=250, open_files=20))
-    assert plan.rlimits == {"core": 0, "open_files": 20, "file_bytes": 50 * MIB, "data_bytes": 250 * MIB}
-    assert plan.polled == {"memory_bytes": 250 * MIB, "disk_bytes": 50 * MIB, "processes": 9}
-    assert plan.limits.output_bytes == 4096
-    assert plan_for(settings=settings).polled["memory_bytes"] == 200 * MIB
-    assert plan_for(settings=settings, limits=Limits(memory_mb=5000)).polled["memory_bytes"] == 300 * MIB
+    assert plan.terms.rlimits == {"core": 0, "open_files": 20, "file_bytes": 50 * MIB, "data_bytes": 250 * MIB}
+    assert plan.terms.polled == {"memory_bytes": 250 * MIB, "disk_bytes": 50 * MIB, "processes": 9}
+    assert plan.terms.limits.output_bytes == 4096
+    assert plan_for(settings=settings).terms.polled["memory_bytes"] == 200 * MIB
+    assert plan_for(settings=settings, limits=Limits(memory_mb=5000)).terms.polled["memory_bytes"] == 300 * MIB
 
 
 def test_a_backend_that_keeps_no_limits_claims_none():
     """On macOS and Windows the report's table is empty."""
     wish = assignment(limits=Limits(memory_mb=64))
     plan = plan_attempt(wish, Backend.POSIX, "/w", {}, BARE, NO_SETTINGS)
-    assert (plan.rlimits, plan.polled, plan.group_bytes, plan.enforcement) == ({}, {}, 0, {})
+    assert (plan.terms.rlimits, plan.terms.polled, plan.terms.group_bytes, plan.terms.enforcement) == ({}, {}, 0, {})
 
 
 # --- walls -------------------------------------------------------------------------------------------
@@ -221,20 +224,20 @@ def test_a_backend_that_keeps_no_limits_claims_none():
 
 def test_new_privileges_are_possible_at_none_only():
     """From basic upwards setuid programs are powerless."""
-    assert [level for level in SandboxLevel if not plan_for(level).no_new_privileges] == [NONE]
+    assert [level for level in SandboxLevel if not plan_for(level).terms.no_new_privileges] == [NONE]
 
 
 def test_below_strict_there_is_no_sandbox_of_namespaces():
     """Nothing of the host is hidden from them, and no fact of the host changes that."""
     for level in (NONE, BASIC):
-        assert plan_for(level, RICH, allows_network=True).sandbox is None
+        assert plan_for(level, RICH, allows_network=True).terms.sandbox is None
 
 
 @pytest.mark.parametrize("has_memory_group", [False, True])
 def test_strict_has_no_network_and_needs_no_landlock_for_that(has_memory_group):
     """Memory that no poll would see is denied only where polling is what holds it."""
     facts = replace(RICH, has_memory_group=has_memory_group)
-    assert plan_for(STRICT, facts).sandbox == SandboxSpec(
+    assert plan_for(STRICT, facts).terms.sandbox == SandboxSpec(
         allows_network=False,
         tmp_bytes=0,
         landlock_abi=0,
@@ -246,7 +249,7 @@ def test_strict_has_no_network_and_needs_no_landlock_for_that(has_memory_group):
 @pytest.mark.parametrize("landlock_abi", [0, 7])
 def test_strict_with_the_network_keeps_the_hosts_sockets_away_where_the_kernel_can(landlock_abi):
     """Only a task that asks for the network gets it, and Landlock with it."""
-    spec = plan_for(STRICT, replace(RICH, landlock_abi=landlock_abi), allows_network=True).sandbox
+    spec = plan_for(STRICT, replace(RICH, landlock_abi=landlock_abi), allows_network=True).terms.sandbox
     assert (spec.allows_network, spec.landlock_abi) == (True, landlock_abi)
 
 
@@ -255,7 +258,7 @@ def test_strict_with_the_network_keeps_the_hosts_sockets_away_where_the_kernel_c
 def test_very_strict_never_has_the_network_and_its_disk_is_memory(facts, asks_for_network):
     """Whatever the assignment says, and however much the host could allow."""
     plan = plan_for(VERY_STRICT, facts, allows_network=asks_for_network, limits=Limits(disk_mb=10))
-    assert plan.sandbox == SandboxSpec(
+    assert plan.terms.sandbox == SandboxSpec(
         allows_network=False,
         tmp_bytes=10 * MIB,
         landlock_abi=facts.landlock_abi,
@@ -272,13 +275,13 @@ def test_the_room_of_inputs_comes_on_top_of_what_a_command_may_write():
     room = (1 + 768 + 1 + 2) * 4096
     for level in (NONE, BASIC, STRICT):
         plan = plan_for(level, limits=Limits(disk_mb=2), inputs=INPUTS)
-        assert plan.polled["disk_bytes"] == plan.rlimits["file_bytes"] == 2 * MIB + room
+        assert plan.terms.polled["disk_bytes"] == plan.terms.rlimits["file_bytes"] == 2 * MIB + room
 
 
 def test_a_disk_in_memory_has_room_for_what_its_inputs_hang_on():
     """Their contents stay on the disk: a page for each of three files and two folders."""
     plan = plan_for(VERY_STRICT, RICH, limits=Limits(disk_mb=2), inputs=INPUTS)
-    assert plan.sandbox.tmp_bytes == 2 * MIB + 5 * 4096
+    assert plan.terms.sandbox.tmp_bytes == 2 * MIB + 5 * 4096
 
 
 def test_a_supervisor_hears_of_inputs_and_of_the_folders_that_they_lie_in():
@@ -290,9 +293,45 @@ def test_a_supervisor_hears_of_inputs_and_of_the_folders_that_they_lie_in():
 
 def test_a_disk_in_memory_outlives_its_sandbox_only_for_outputs():
     """Anywhere else the workspace is on the disk and stays."""
-    keeping = [level for level in SandboxLevel if (spec := plan_for(level, outputs=["*"]).sandbox) and spec.keeps_tmp]
+    keeping = [
+        level for level in SandboxLevel if (spec := plan_for(level, outputs=["*"]).terms.sandbox) and spec.keeps_tmp
+    ]
     assert keeping == [VERY_STRICT]
-    assert not plan_for(VERY_STRICT).sandbox.keeps_tmp
+    assert not plan_for(VERY_STRICT).terms.sandbox.keeps_tmp
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"attempt_id": "other.1", "task_id": "other"},
+        {"command": "false"},
+        {"env": {"MINE": "2", "MORE": "3"}},
+    ],
+)
+def test_what_is_new_since_another_plan_makes_the_whole_of_it(changes):
+    """A supervisor that knows the one before needs no more."""
+    before, after = plan_for(env={"MINE": "1"}), plan_for(**{"env": {"MINE": "1"}, **changes})
+    new, new_env = after.changes_since(before)
+    known = before.for_spawner()
+    assert known | new | {"env": known["env"] | new_env} == after.for_spawner()
+    assert len(new) + len(new_env) <= len(changes) + len(changes.get("env", {}))
+
+
+def test_another_workspace_is_new_in_a_plan():
+    """A supervisor is not bound to the one it had."""
+    one, other = (plan_attempt(assignment(), Backend.SPAWNER, folder, {}, BARE, NO_SETTINGS) for folder in ("/v", "/w"))
+    assert other.changes_since(one) == ({"workspace": "/w"}, {"HOME": "/w", "TMPDIR": "/w"})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"env": {}}, {"timeout_s": 11}, {"limits": Limits(memory_mb=7)}, {"inputs": INPUTS}],
+)
+def test_what_no_change_can_say_is_told_anew(changes):
+    """A variable that is gone, and other terms."""
+    before, after = plan_for(env={"MINE": "1"}), plan_for(**{"env": {"MINE": "1"}, **changes})
+    assert after.changes_since(before) is None
 
 
 @pytest.mark.parametrize("level", list(SandboxLevel))
@@ -302,8 +341,12 @@ def test_a_supervisor_reads_the_whole_plan(level):
     read = json.loads(json.dumps(plan.for_spawner()))
     assert read["argv"] == ["/bin/sh", "-c", "true"]
     assert (read["workspace"], read["timeout_s"], read["canary"]) == ("/w", 10, None)
-    assert (read["rlimits"], read["polled"], read["group_bytes"]) == (plan.rlimits, plan.polled, plan.group_bytes)
-    assert (read["sandbox"] is None) is (plan.sandbox is None)
+    assert (read["rlimits"], read["polled"], read["group_bytes"]) == (
+        plan.terms.rlimits,
+        plan.terms.polled,
+        plan.terms.group_bytes,
+    )
+    assert (read["sandbox"] is None) is (plan.terms.sandbox is None)
 
 
 # --- ends --------------------------------------------------------------------------------------------
