@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shutil
 import sqlite3
@@ -14,6 +15,8 @@ from octaskly_site.env import ConfigurationError
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 1.0
+PATIENCE_MS = 1000
+"""How long the end waits for others who are at the database."""
 MEGABYTE = 1 << 20
 
 
@@ -72,7 +75,10 @@ class Storage:
             await asyncio.sleep(LOOK_EVERY_S)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Let go of the database, with all that was committed in its one file: threads end without closing theirs."""
+        with contextlib.suppress(sqlite3.Error):  # The next start finds the rest beside it.
+            self._keeper.execute(f"PRAGMA busy_timeout={PATIENCE_MS}").fetchone()
+            self._keeper.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         self._keeper.close()
 
 
