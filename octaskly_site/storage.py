@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+from dispatcher.shell.beat import until_next_beat
 from octaskly_site.env import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -69,10 +70,11 @@ class Storage:
 
     async def watch(self) -> None:
         """Look once a second until cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
             # A disk that hangs holds up a thread of the pool, not the loop.
-            await asyncio.get_running_loop().run_in_executor(None, self.look)
-            await asyncio.sleep(LOOK_EVERY_S)
+            await loop.run_in_executor(None, self.look)
+            await asyncio.sleep(until_next_beat(LOOK_EVERY_S, loop.time()))
 
     def close(self) -> None:
         """Let go of the database, with all that was committed in its one file: threads end without closing theirs."""

@@ -15,6 +15,7 @@ from django.db import DatabaseError, connections
 from audit_app import checkpoints
 from audit_app.seal import WrongSeal
 from audit_app.signed import Checkpoint
+from dispatcher.shell.beat import until_next_beat
 from dispatcher.shell.service import DispatcherService
 from octaskly_wire.messages import AuditCheckpoint
 
@@ -44,9 +45,10 @@ async def checkpoints_are_taken(service: DispatcherService) -> AsyncIterator[Non
 
 
 async def _rounds(taking: Taking) -> None:
+    loop = asyncio.get_running_loop()
     while True:
-        await asyncio.sleep(POLL_S)
-        await asyncio.get_running_loop().run_in_executor(None, taking.take_if_due)
+        await asyncio.sleep(until_next_beat(POLL_S, loop.time()))
+        await loop.run_in_executor(None, taking.take_if_due)
 
 
 class Taking:

@@ -34,6 +34,7 @@ from dispatcher.ports import (
     WorkerDrainStarted,
     WorkerPaused,
 )
+from dispatcher.shell.beat import until_next_beat
 from dispatcher.shell.handshake import Admitted
 from dispatcher.shell.latest_vitals import LatestVitals
 from dispatcher.shell.link import WorkerLink
@@ -381,4 +382,4 @@ class DispatcherService:
             # While nothing can be written no lease may run out: the reactor takes the gap for what it is.
             if self._writer.is_healthy:
                 self._perform(self._reactor.on_tick(self._loop.time()))
-            await asyncio.sleep(self._config.tick_s)
+            await asyncio.sleep(until_next_beat(self._config.tick_s, self._loop.time()))

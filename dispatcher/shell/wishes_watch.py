@@ -1,4 +1,4 @@
-"""Notices what people asked for: at once when this process wrote it, within a quarter of a second when another did."""
+"""Notices what people asked for: at once when this process wrote it, within half a second when another did."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from functools import partial
 from typing import Final
 
 from dispatcher.ports import Store, Wishes
+from dispatcher.shell.beat import until_next_beat
 from dispatcher.shell.writer import StoreWriter
 
-POLL_S: Final = 0.25
+POLL_S: Final = 0.5
 """How often the store is asked whether anybody wrote; a revocation by another process must hold within a second."""
-MAX_SHARE: Final = 0.1
-LONGEST_POLL_S: Final = 0.5
-"""Looks that take long come less often, so that they take no more than this share of the time, but not much less."""
 
 
 class WishesWatch:
@@ -43,8 +41,7 @@ class WishesWatch:
     async def run(self) -> None:
         """Look until cancelled."""
         loop = asyncio.get_running_loop()
-        pause_s = POLL_S
-        poll_at = loop.time() + pause_s
+        poll_at = loop.time() + until_next_beat(POLL_S, loop.time())
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(poll_at):
@@ -56,9 +53,7 @@ class WishesWatch:
             is_due = loop.time() >= poll_at  # However often workers are looked at meanwhile.
             if self._wants_all or (is_due and await self._writer.call(self._store.has_news)):
                 self._wants_all = False
-                began_at = loop.time()
                 await self._act(await self._writer.call(self._store.wishes))
-                pause_s = min(max(POLL_S, (loop.time() - began_at) / MAX_SHARE), LONGEST_POLL_S)
                 is_due = True
             if is_due:
-                poll_at = loop.time() + pause_s
+                poll_at = loop.time() + until_next_beat(POLL_S, loop.time())
