@@ -78,7 +78,8 @@ def test_resume_runs_what_is_missing(shell) -> None:
     assert shell.run("map", "--resume", *arguments).stdout == b"0\n"
     assert shell.run("map", "--resume-failed", *arguments).stdout == b"1\n"
     log = joblog.read(shell.here / "log")
-    assert [(line.number, line.host, line.exit_code) for line in log.values()] == [
+    # The first two ran at the same time.
+    assert sorted((line.number, line.host, line.exit_code) for line in log.values()) == [
         (1, "w1", 0),
         (2, "w1", 1),
         (3, "w1", 0),

@@ -82,7 +82,7 @@ def test_a_task_names_only_what_a_file_may_be_called(field: str) -> None:
         body = json.dumps({"command": "true", field: [name]}).encode()
         if objection_to_name(name) is None:
             (spec,), _ = read_submission(body)
-            assert getattr(spec, field) == [name]
+            assert getattr(spec, field) == (name,)
         elif "=sha256:" not in name:
             with pytest.raises(InvalidSubmission) as refusal:
                 read_submission(body)
