@@ -63,13 +63,13 @@ DISPATCHER_POINTS = {
 
 WORKER_POINTS = {
     # The order has come; nothing is started.
-    "assigned": _node("_on_message", "AssignAttempt"),
+    "assigned": _node("_effects_of", "AssignAttempt"),
     # The command runs; nobody was told.
     "started": _node("_on_started"),
     # The outcome is made; it is neither sent nor spooled.
     "finished": _node("_on_finished"),
     # The acknowledgement has come; nothing is forgotten.
-    "acknowledged": _node("_on_message", "AcknowledgeOutcome"),
+    "acknowledged": _node("_effects_of", "AcknowledgeOutcome"),
 }
 
 SPOOL_POINTS = {

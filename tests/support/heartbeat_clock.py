@@ -57,14 +57,15 @@ def _wind_up(path: Path) -> None:
             last_sent_at = now
         send(link, message)
 
-    def timed_make(link, connection, on_message, *others):
-        def hear(message):
+    def timed(messages):
+        for message in messages:
             if isinstance(message, HeartbeatAck) and message.sequence in sent_at:
                 echo_s = time.monotonic() - sent_at.pop(message.sequence)
                 record.write(f"{since_last.pop(message.sequence):.6f} {echo_s:.6f}\n")
-            on_message(message)
+            yield message
 
-        make(link, connection, hear, *others)
+    def timed_make(link, connection, on_messages, *others):
+        make(link, connection, lambda messages: on_messages(timed(messages)), *others)
 
     Link.send, Link.__init__ = timed_send, timed_make
 
