@@ -1,6 +1,6 @@
 """The statements for what each attempt takes: its claim, its start and its end, in its own row and in its task's.
 
-Each is a compare-and-set. Those on tasks change many rows at once, for there triggers keep counts and watch over steps.
+Each is a compare-and-set. Claims and ends change many rows at once, for triggers on tasks make each statement dear.
 The marks for values are SQLite's; the statements themselves are PostgreSQL's, too.
 """
 

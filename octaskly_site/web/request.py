@@ -190,13 +190,13 @@ class Request(WebRequest):
         is_plain = self.clientproto == b"HTTP/1.1" and self.method != b"HEAD" and status not in NO_BODY_CODES
         if not is_plain or not any(name.lower() == b"content-length" for name, _ in said):
             return False
-        if any(b"\n" in part or b"\r" in part for line in said for part in line):
+        lines = [*said, *lines_of(self.responseHeaders), (b"Server", self.server.server_name.encode())]
+        if any(b"\n" in part or b"\r" in part for line in lines for part in line):
             return False
         self._response_started = True
         self.setResponseCode(status)
         self.startedWriting = 1
         self.sentLength = len(body)
-        lines = [*said, *lines_of(self.responseHeaders), (b"Server", self.server.server_name.encode())]
         self.channel.write(response_head(self.clientproto, status, self.code_message, lines) + body)
         self.finish()
         return True
