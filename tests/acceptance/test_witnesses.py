@@ -75,9 +75,11 @@ def test_a_rolled_back_cluster_is_told_on_and_a_restore_explains(new_cluster: Ca
     cluster.start_dispatcher()
     cluster.wait_connected("alpha")
     wait_until(lambda: contradictions(cluster), "the worker contradicts", describe=cluster.describe)
-    assert cluster.dispatcher is not None
-    assert "contradicts the audit trail" in cluster.dispatcher.stderr
-    stop(cluster.dispatcher)
+    # The row is committed first: the log's line comes a moment after it can be read.
+    told = cluster.dispatcher
+    assert told is not None
+    wait_until(lambda: "contradicts the audit trail" in told.stderr, "the log tells", describe=cluster.describe)
+    stop(told)
 
     # The same by right: the trail says so itself.
     shutil.rmtree(folder)
