@@ -250,6 +250,10 @@ class Field(Cluster):
             load.finish()
         self.wait_all_ended()
         self.wait(lambda: not self.spooled(), "no outcome waits on a worker's disk")
+        # One that has just been started has what a killed one left to wipe, and no drain yet.
+        self.wait(
+            lambda: all("Connected as" in worker.stderr for worker in self.workers.values()), "every worker is up"
+        )
         wal = self.db_path.with_name(f"{self.db_path.name}-wal")
         self.counts.wal_bytes = wal.stat().st_size if wal.exists() else 0
         self._end_threads()
