@@ -129,7 +129,8 @@ def test_a_program_that_waited_for_the_lock_cannot_use_the_old_file(
     backup: Path, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It opened the old file while it was locked; its writes must reach neither file."""
-    waiting = sqlite3.connect(database, timeout=30, isolation_level=None)
+    # Opened on this thread, and written to on another.
+    waiting = sqlite3.connect(database, timeout=30, isolation_level=None, check_same_thread=False)
     real = database_copy.put_in_place
     outcome: list[object] = []
 
@@ -148,9 +149,6 @@ def test_a_program_that_waited_for_the_lock_cannot_use_the_old_file(
             started[0].start()
         real(draft, target)
 
-    # A connection of this thread that writes on another one.
-    waiting.close()
-    waiting = sqlite3.connect(database, timeout=30, isolation_level=None, check_same_thread=False)
     monkeypatch.setattr(database_copy, "put_in_place", put_in_place)
     done = put_back(backup, database)
     started[0].join()

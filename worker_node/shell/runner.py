@@ -71,8 +71,9 @@ class Runner:
         for execution in list(self._executions.values()):
             execution.stop(at_once=True)
         await self._parts.host.close()
-        while self._chores:
-            await asyncio.gather(*self._chores)
+        # Not those that are done and still to be discarded: since Python 3.12 a `gather` of them alone lets nobody do it.
+        while chores := [chore for chore in self._chores if not chore.done()]:
+            await asyncio.gather(*chores)
         self._parts.workspaces.close()
 
     def _spawn(self, chore: Coroutine[Any, Any, None]) -> None:
