@@ -2,8 +2,8 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help run test slow matrix quic fuzz browser lint simulate simulate-growth chaos format dist bench bench-transfer bench-transports \
-	bench-pages bench-throughput bench-latency bench-submit bench-costs bench-growth bench-workers \
+.PHONY: help run test slow matrix quic fuzz browser newest-python lint simulate simulate-growth chaos format dist bench bench-transfer \
+	bench-transports bench-pages bench-throughput bench-latency bench-submit bench-costs bench-growth bench-workers \
 	screenshots requirements audit-dependencies clean
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make quic           over QUIC what is tested over TCP"
 	@echo "make fuzz           every REST route with what its schema allows, and more"
 	@echo "make browser        the pages in a real Chromium; what it saw lies in build/browser"
+	@echo "make newest-python  a minute of the tests with the newest supported Python that is installed here"
 	@echo "make lint           the same without the test suite"
 	@echo "make simulate       tell stories of a simulated cluster: SEEDS=100000, or SEED=7 for one with all its steps"
 	@echo "make simulate-growth  10,000 workers and 1,000,000 tasks in virtual time, with the cost of a task"
@@ -60,6 +61,9 @@ fuzz:
 browser:
 	@$(PYTHON) scripts/bootstrap.py --dev
 	@.venv/bin/python -m pytest -m browser -rs $(ARGS)
+
+newest-python:
+	@exec $(PYTHON) scripts/newest_python.py $(ARGS)
 
 lint:
 	@exec $(PYTHON) scripts/check.py --no-tests

@@ -100,7 +100,7 @@ def test_the_installed_dispatcher_runs_a_task_on_its_worker(
         assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "max-age=0, public"), script
         again = cluster.api.http.get(script, headers={"If-None-Match": answer.headers["ETag"]})
         assert again.status_code == 304
-    [tag] = set(re.findall(r"cp3\d+-[a-z]+-\w+", cluster.api.http.get("/join.sh").text))
+    [tag] = re.findall(r"^OFFERED='([^']+)'$", cluster.api.http.get("/join.sh").text, re.MULTILINE)
     bundle = cluster.api.http.get(f"/worker/{tag}.zip")
     assert bundle.is_success
     assert {"worker_node/node.py", "octaskly_wire/openssl.cnf"} <= set(ZipFile(BytesIO(bundle.content)).namelist())

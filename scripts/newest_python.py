@@ -1,0 +1,64 @@
+"""Runs tests with the newest supported Python that this machine has beside the one it uses: asyncio differs between versions.
+
+    make newest-python        (ARGS=tests/acceptance for others than the usual ones)
+
+What is committed is cloned into a folder that is gone afterwards, with an environment of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from bootstrap import ROOT, SUPPORTED
+
+USUAL = (
+    "tests/unit",
+    "tests/integration/test_task_outputs.py",
+    "tests/integration/test_worker_lifetime.py",
+    "tests/integration/test_worker_link.py",
+    "tests/acceptance/octaskly",
+)
+"""The pure cores, a worker from its start to its end, and the programs together: a minute."""
+
+
+def main() -> int:
+    """Run from the command line; return what pytest returns."""
+    python = _newest()
+    if python is None:
+        print(f"skipped: this machine has no supported Python that is newer than {sys.version.split()[0]}")
+        return 0
+    with tempfile.TemporaryDirectory(prefix="octaskly-newest-") as folder:
+        Path(folder).chmod(0o755)  # some tests become another user
+        clone = Path(folder, "clone")
+        subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+        subprocess.run([python, "scripts/bootstrap.py", "--dev"], cwd=clone, check=True)
+        tests = [".venv/bin/python", "-m", "pytest", "-n", "2", "--dist", "loadgroup", *(sys.argv[1:] or USUAL)]
+        return subprocess.run(tests, cwd=clone, check=False).returncode
+
+
+def _newest() -> str | None:
+    for version in reversed(SUPPORTED):
+        if version <= sys.version_info[:2]:
+            return None
+        for candidate in _candidates("{}.{}".format(*version)):
+            # A launcher may stand on the path for a version that is not installed: ask it.
+            if subprocess.run([candidate, "-c", ""], check=False, capture_output=True).returncode == 0:
+                return candidate
+    return None
+
+
+def _candidates(version: str) -> Iterator[str]:
+    if found := shutil.which(f"python{version}"):
+        yield found
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    yield from map(str, sorted(versions.glob(f"{version}.*/bin/python3"), reverse=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
