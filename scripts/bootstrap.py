@@ -79,16 +79,23 @@ def _supported_python() -> str:
     """Return this Python if it is of a supported version, else the newest such one on the path."""
     if sys.version_info[:2] in SUPPORTED:
         return sys.executable
-    for major, minor in reversed(SUPPORTED):
-        name = f"python{major}.{minor}"
-        # A launcher may stand on the path for a version that is not installed: ask it.
-        if shutil.which(name) and subprocess.run([name, "-c", ""], check=False, capture_output=True).returncode == 0:
-            return name
+    for supported in reversed(SUPPORTED):
+        found = installed_python(supported)
+        if found:
+            return found
     version = ".".join(str(part) for part in sys.version_info[:3])
     sys.exit(
         f"octaskly: needs Python 3.11, 3.12 or 3.13, and this one is {version}. "
         "Choose one with: make run PYTHON=python3.12"
     )
+
+
+def installed_python(version: tuple[int, int]) -> str:
+    """Return the name of this version's Python on the path, empty when there is none."""
+    name = "python{}.{}".format(*version)
+    # A launcher may stand on the path for a version that is not installed: ask it.
+    runs = shutil.which(name) and subprocess.run([name, "-c", ""], check=False, capture_output=True).returncode == 0
+    return name if runs else ""
 
 
 def _fingerprint(names: tuple[str, ...]) -> str:

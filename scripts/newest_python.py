@@ -12,10 +12,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-from bootstrap import ROOT, SUPPORTED
+from bootstrap import ROOT, SUPPORTED, installed_python
 
 USUAL = (
     "tests/unit",
@@ -47,18 +46,14 @@ def _newest() -> str | None:
     for version in reversed(SUPPORTED):
         if version <= sys.version_info[:2]:
             return None
-        for candidate in _candidates("{}.{}".format(*version)):
-            # A launcher may stand on the path for a version that is not installed: ask it.
-            if subprocess.run([candidate, "-c", ""], check=False, capture_output=True).returncode == 0:
-                return candidate
+        if found := installed_python(version) or _of_pyenv(version):
+            return found
     return None
 
 
-def _candidates(version: str) -> Iterator[str]:
-    if found := shutil.which(f"python{version}"):
-        yield found
+def _of_pyenv(version: tuple[int, int]) -> str:
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
-    yield from map(str, sorted(versions.glob(f"{version}.*/bin/python3"), reverse=True))
+    return max(map(str, versions.glob("{}.{}.*/bin/python3".format(*version))), default="")
 
 
 if __name__ == "__main__":

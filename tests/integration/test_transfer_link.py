@@ -23,7 +23,7 @@ from worker_node.shell.transfers import Transfers
 
 pytestmark = pytest.mark.usefixtures("transport")
 
-SOON_S = 10.0
+SOON_S = 3.0
 
 
 def play(folder, scene) -> None:

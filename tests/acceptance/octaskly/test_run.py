@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -106,8 +107,10 @@ def test_a_second_ctrl_c_leaves_at_once(shell, shared_cluster) -> None:
         wait_until(lambda: sleepers(mark), "the command runs")
         process.send_signal(signal.SIGINT)
         assert b"Cancelling" in process.stderr.readline()
+        began = time.monotonic()
         process.send_signal(signal.SIGINT)
         assert process.wait(5) == 130
+        assert time.monotonic() - began < 2
 
 
 def test_a_reader_that_leaves_ends_the_command(shell) -> None:
