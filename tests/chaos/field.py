@@ -153,8 +153,6 @@ class Field(Cluster):
     def stop(self, program: Program) -> None:
         """SIGTERM, and wait for the end of the drain."""
         self.tell(f"SIGTERM to {program.name}")
-        # One that Python is still loading has no drain yet: the signal ends it as it ends any program.
-        good = {0} if program.stderr else {0, -signal.SIGTERM}
         try:
             code = program.stop(STOP_S)
         except AssertionError:
@@ -162,7 +160,7 @@ class Field(Cluster):
             program.kill()
             return
         self.tell(f"{program.name} ended with {code}")
-        self.expect(code in good, f"{program.name} ended with {code} after SIGTERM")
+        self.expect(code == 0, f"{program.name} ended with {code} after SIGTERM")
 
     def signal(self, program: Program, number: signal.Signals) -> None:
         """Stop a process in its tracks, or let it go on."""

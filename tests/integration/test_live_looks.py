@@ -66,6 +66,12 @@ def add_worker(worker_id: str, **changes) -> Worker:
     return Worker.objects.create(id=worker_id, **(fields | changes))
 
 
+def add_hundred_workers() -> None:
+    """Put in those that `fill` gives its tasks to."""
+    for number in range(100):
+        add_worker(f"w{number}", slots=16)
+
+
 def looker(user=None) -> Looker:
     """Look as this user, or as an operator."""
     return Looker(Scope(user and user.pk), HEALTH)
@@ -230,6 +236,7 @@ def test_a_worker_says_in_plain_words_how_it_is(changes, text):
 
 def test_a_look_walks_indexes_only(alice, bob):
     """No statement reads all rows of the tasks or of the trail, or sorts more of them than are on workers."""
+    add_hundred_workers()
     fill(alice, bob, tasks=100)
     for look in (looker(), looker(alice)):
         look.look()
@@ -250,6 +257,7 @@ def test_a_look_costs_the_same_however_much_there_is(alice, bob):
 
     Counted in what SQLite's machine does, which is the same on a busy machine.
     """
+    add_hundred_workers()
     fill(alice, bob, tasks=3_600, running_each=9)
     lookers = {"operators": looker(), "a client": looker(alice)}
     steps = {name: steps_of(look) for name, look in lookers.items()}
@@ -285,10 +293,7 @@ def plan_of(sql: str) -> list[str]:
 
 
 def fill(alice, bob, *, tasks: int, running_each: int = 64, after: int = 0) -> None:
-    """Put in tasks of which half are alice's; each so many runs, half wait, the others have ended; and 100 workers."""
-    if not after:
-        for number in range(100):
-            add_worker(f"w{number}", slots=16)
+    """Put in tasks of which half are alice's, on a hundred workers; each so many runs, half wait, the others have ended."""
     ids = new_task_ids(tasks)
     statuses = ["completed", "failed", "queued", "queued"]
 
